@@ -1,0 +1,246 @@
+//! Checked configuration: the types the program runs on.
+
+pub mod problem;
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::proto::policy::Policy;
+
+/// Where in the file a value stands: the 1-based line, for messages about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line(pub u32);
+
+/// The whole configuration. Immutable; shared by all workers.
+#[derive(Debug)]
+pub struct Config {
+    /// Threads and drain.
+    pub server: Server,
+    /// Sockets to accept on; at least one.
+    pub listeners: Vec<Listener>,
+    /// Limits of the whole process.
+    pub limits: ProcessLimits,
+    /// At least one.
+    pub routes: Vec<Arc<Route>>,
+    /// At least one; routes refer to them by index.
+    pub upstreams: Vec<Arc<Upstream>>,
+}
+
+/// `[server]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Worker threads ("auto" resolved to the number of cores).
+    pub workers: NonZeroUsize,
+    /// How sessions are ended at shutdown.
+    pub drain: Drain,
+}
+
+/// `[server] drain`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Longest time from the signal to the end of the last session.
+    pub grace: Duration,
+    /// The sessions' closes are spread over this long.
+    pub spread: Duration,
+}
+
+/// `[[listener]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Address to accept on.
+    pub bind: SocketAddr,
+    /// `None`: plaintext, which the file had to say.
+    pub tls: Option<Tls>,
+    /// Bytes of unsent data the kernel may queue towards a client (`TCP_NOTSENT_LOWAT`).
+    pub notsent_lowat: u32,
+}
+
+/// `[listener.tls]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Chosen by SNI; the first is the default. At least one.
+    pub certificates: Vec<CertificateFiles>,
+    /// Oldest version spoken.
+    pub min_version: TlsVersion,
+    /// Deadline of the TLS handshake.
+    pub handshake_timeout: Duration,
+}
+
+/// One entry of `certificates`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// PEM chain, leaf first. Absolute, or relative to the process's directory.
+    pub cert: PathBuf,
+    /// PEM key: PKCS#8, SEC1 or PKCS#1.
+    pub key: PathBuf,
+    /// Where the entry stands.
+    pub line: Line,
+}
+
+/// A TLS version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    V1_2,
+    /// TLS 1.3.
+    V1_3,
+}
+
+/// `[limits]`: the whole process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessLimits {
+    /// Accepted connections at once.
+    pub max_connections: usize,
+    /// The same from one address (IPv6: one /64).
+    pub max_connections_per_ip: usize,
+    /// From the accept (or the end of the TLS handshake) to the end of the request head.
+    pub request_head_timeout: Duration,
+    /// Bytes of the request head.
+    pub max_request_head: usize,
+    /// Header fields in the request head.
+    pub max_headers: usize,
+}
+
+/// `[[route]]`.
+#[derive(Debug)]
+pub struct Route {
+    /// Unique; names the route in logs and on the command line.
+    pub name: String,
+    /// `None`: any host.
+    pub host: Option<HostPattern>,
+    /// Exact or prefix.
+    pub path: PathPattern,
+    /// Serialized origins as written, already checked by the parser of `proto::origin`.
+    pub origins: Vec<String>,
+    /// Whether a request without `Origin` passes.
+    pub allow_missing_origin: bool,
+    /// In order of the client's preference the first in this list is chosen.
+    pub subprotocols: Vec<String>,
+    /// Whether a client that offers none of them is refused with 400.
+    pub subprotocols_required: bool,
+    /// Index into [`Config::upstreams`].
+    pub upstream: usize,
+    /// How a client proves who it is.
+    pub auth: Auth,
+    /// Header name (lower case) and the claim it is filled from (name or JSON pointer).
+    pub headers: Vec<ClaimHeader>,
+    /// What its sessions obey.
+    pub policy: Arc<Policy>,
+    /// Where the route begins.
+    pub line: Line,
+}
+
+/// One entry of `[route.headers]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimHeader {
+    /// Valid lower-case field name.
+    pub header: String,
+    /// Claim name, or JSON pointer when it starts with `/`.
+    pub claim: String,
+}
+
+/// `[[route]] host`: lower case, without port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPattern {
+    /// Exactly this host.
+    Exact(String),
+    /// `*.example.com`, kept as `.example.com`: one or more labels before it.
+    Suffix(String),
+}
+
+/// `[[route]] path`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathPattern {
+    /// Exactly this path.
+    Exact(String),
+    /// Written `/x/*`, kept as `/x/`: this and everything below it.
+    Prefix(String),
+}
+
+/// `[route.auth]`.
+#[derive(Debug)]
+pub enum Auth {
+    /// Anyone whose origin passes.
+    None,
+    /// The first message carries the token; sizes and times are in [`Policy::first_message`].
+    FirstMessage {
+        /// JSON pointer into the message; `None`: the whole message is the token.
+        token_field: Option<String>,
+        /// What makes a token good.
+        jwt: Jwt,
+    },
+}
+
+/// `[route.auth.jwt]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jwt {
+    /// Exactly what is accepted; at least one, all fit for the one key.
+    pub algorithms: Vec<Algorithm>,
+    /// The key that verifies.
+    pub key: KeySource,
+    /// The `iss` a token must have; `None`: written `"off"`.
+    pub issuer: Option<String>,
+    /// The `aud` values of which a token must have one; empty: written `"off"`.
+    pub audience: Vec<String>,
+    /// Clock difference forgiven in `exp` and `nbf`.
+    pub leeway: Duration,
+    /// Where `key` stands.
+    pub line: Line,
+}
+
+/// A JWS algorithm (RFC 7518 §3.1, RFC 8037).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Algorithm {
+    HS256,
+    HS384,
+    HS512,
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    ES256,
+    ES384,
+    EdDSA,
+}
+
+/// Where a secret comes from: never from the file itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// An environment variable.
+    Env(String),
+    /// A file: raw bytes for HMAC (one trailing line end is removed), PEM otherwise.
+    File(PathBuf),
+}
+
+/// `[[upstream]]`.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Unique.
+    pub name: String,
+    /// Tried in turn; at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// TCP connect, per endpoint.
+    pub dial_timeout: Duration,
+    /// From the connect to the end of the answer's head.
+    pub handshake_timeout: Duration,
+}
+
+/// One `ws://` address of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// 80 when not written.
+    pub port: u16,
+    /// As written, for the `Host` header: `host[:port]`.
+    pub authority: String,
+    /// Path (and query) that replaces the client's path; `None` when the URL has none:
+    /// the client's own passes through. A client's query is appended either way.
+    pub path_and_query: Option<String>,
+}

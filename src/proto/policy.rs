@@ -1,0 +1,70 @@
+//! What an operator decided for the sessions of one route, as the session reads it.
+
+use std::time::Duration;
+
+use crate::proto::limits::Limits;
+
+/// What happens when a client takes messages more slowly than the upstream sends them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnSlowConsumer {
+    /// The upstream is not read: TCP makes it wait.
+    Throttle,
+    /// New whole data messages towards the client are discarded and counted.
+    Drop,
+    /// The session is closed with 1013 once it stayed above the low watermark for the stall timeout.
+    Close,
+}
+
+/// How much one direction of a session may hold, and what happens when it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backpressure {
+    /// The source is not read at or above this many buffered bytes.
+    pub high_watermark: usize,
+    /// The source is read again at or below this many.
+    pub low_watermark: usize,
+    /// Policy towards a slow client.
+    pub on_slow_consumer: OnSlowConsumer,
+    /// A reader that takes nothing for this long ends the session.
+    pub stall_timeout: Duration,
+}
+
+/// When a silent connection is pinged, and when it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Ping the client this often; `None`: never.
+    pub ping_interval: Option<Duration>,
+    /// How long the answer to a ping may take.
+    pub pong_timeout: Duration,
+    /// Longest time without a data frame in either direction; `None`: unlimited.
+    pub idle_timeout: Option<Duration>,
+    /// Longest session; `None`: unlimited.
+    pub max_lifetime: Option<Duration>,
+}
+
+/// The first message of a session, when it carries the token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstMessage {
+    /// From the 101 to the end of the message.
+    pub timeout: Duration,
+    /// Largest message, in bytes.
+    pub max_size: usize,
+    /// Whether the upstream gets the message too.
+    pub forward: bool,
+    /// Text sent to the client once the upstream is connected.
+    pub reply: Option<String>,
+}
+
+/// Everything a session obeys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// `None`: the request head already decided.
+    pub first_message: Option<FirstMessage>,
+    /// Sizes and quotas.
+    pub limits: Limits,
+    /// Watermarks and slow consumers.
+    pub backpressure: Backpressure,
+    /// Pings, idleness, lifetime.
+    pub keepalive: Keepalive,
+    /// How long the closing handshake may take before the connection is aborted.
+    pub close_timeout: Duration,
+}
