@@ -1,0 +1,304 @@
+//! Why a session ended, and on whose side; the one mapping from that to close codes,
+//! to the words of the record and to its level.
+
+use std::fmt;
+
+use crate::proto::close::CloseCode;
+use crate::proto::side::{Side, Sides};
+
+/// A rule of RFC 6455 that a peer broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misbehaviour {
+    /// RSV1, RSV2 or RSV3 without a negotiated extension (§5.2).
+    ReservedBits,
+    /// An opcode that is not defined (§5.2).
+    ReservedOpcode(u8),
+    /// A control frame without FIN (§5.5).
+    FragmentedControl,
+    /// A control frame of more than 125 bytes (§5.5).
+    ControlTooLong,
+    /// A client's frame without mask (§5.1).
+    UnmaskedFromClient,
+    /// A server's frame with one (§5.1).
+    MaskedFromServer,
+    /// A length not in its shortest form (§5.2).
+    NonMinimalLength,
+    /// A 64-bit length with the top bit set (§5.2).
+    LengthOverflow,
+    /// A continuation frame while no message is open (§5.4).
+    ContinuationWithoutMessage,
+    /// A new message while another is open (§5.4).
+    MessageInterrupted,
+    /// A Close payload of one byte (§5.5.1).
+    ClosePayloadLength,
+    /// A close code that must not be sent (§7.4).
+    CloseCode(u16),
+    /// A close reason that is not UTF-8 (§5.5.1).
+    CloseReasonNotUtf8,
+    /// Text that is not UTF-8 (§8.1).
+    TextNotUtf8,
+}
+
+impl fmt::Display for Misbehaviour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ReservedBits => f.write_str("reserved bit set"),
+            Self::ReservedOpcode(opcode) => write!(f, "reserved opcode {opcode:#x}"),
+            Self::FragmentedControl => f.write_str("fragmented control frame"),
+            Self::ControlTooLong => f.write_str("control frame above 125 bytes"),
+            Self::UnmaskedFromClient => f.write_str("unmasked frame from the client"),
+            Self::MaskedFromServer => f.write_str("masked frame from the upstream"),
+            Self::NonMinimalLength => f.write_str("length not in its shortest form"),
+            Self::LengthOverflow => f.write_str("length of 2^63 or more"),
+            Self::ContinuationWithoutMessage => f.write_str("continuation without a message"),
+            Self::MessageInterrupted => f.write_str("new message inside another"),
+            Self::ClosePayloadLength => f.write_str("close payload of one byte"),
+            Self::CloseCode(code) => write!(f, "close code {code} must not be sent"),
+            Self::CloseReasonNotUtf8 => f.write_str("close reason is not UTF-8"),
+            Self::TextNotUtf8 => f.write_str("text is not UTF-8"),
+        }
+    }
+}
+
+impl Misbehaviour {
+    const fn code(self) -> CloseCode {
+        match self {
+            Self::TextNotUtf8 | Self::CloseReasonNotUtf8 => CloseCode::INVALID_PAYLOAD,
+            _ => CloseCode::PROTOCOL_ERROR,
+        }
+    }
+}
+
+/// Which quota was exceeded under `on_excess = "close"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuotaKind {
+    /// Data messages.
+    Messages,
+    /// Bytes.
+    Bytes,
+    /// Control frames and empty fragments.
+    Control,
+}
+
+/// Why the upstream leg could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialFailure {
+    /// No endpoint took the connection.
+    Unreachable,
+    /// The dial or the opening handshake took too long.
+    TimedOut,
+    /// It answered, but not with a correct 101.
+    Refused,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A peer sent Close, with this code if it gave one.
+    Closed {
+        /// Who began.
+        by: Side,
+        /// Its code; `None`: a Close without payload.
+        code: Option<CloseCode>,
+    },
+    /// The first message did not come in time.
+    TokenTimeout,
+    /// The first message held no good token. The reason is in the log only.
+    TokenRefused,
+    /// A frame above its limit.
+    FrameTooBig(Side),
+    /// A message above its limit.
+    MessageTooBig(Side),
+    /// A quota of the client, under policy `close`.
+    QuotaExceeded(QuotaKind),
+    /// The client stayed above the watermark, under policy `close`.
+    SlowConsumer,
+    /// A peer took nothing for the stall timeout.
+    Stalled(Side),
+    /// A peer broke RFC 6455.
+    Misbehaved(Side, Misbehaviour),
+    /// A peer's connection ended without a Close.
+    Vanished(Side),
+    /// The upstream leg could not be made.
+    DialFailed(DialFailure),
+    /// The client did not answer a ping in time.
+    PongMissing,
+    /// No data frame for the idle timeout.
+    Idle,
+    /// The session reached its maximum lifetime.
+    LifetimeOver,
+    /// The process drains.
+    Drained,
+    /// Our bug.
+    Internal,
+}
+
+/// A code and the reason text that goes with it. The text tells the peer no more than
+/// the code does.
+pub type Verdict = (CloseCode, &'static str);
+
+impl Cause {
+    /// The leg at fault, when one is.
+    pub const fn side(self) -> Option<Side> {
+        match self {
+            Self::Closed { by, .. } => Some(by),
+            Self::FrameTooBig(side)
+            | Self::MessageTooBig(side)
+            | Self::Stalled(side)
+            | Self::Misbehaved(side, _)
+            | Self::Vanished(side) => Some(side),
+            Self::TokenTimeout
+            | Self::TokenRefused
+            | Self::QuotaExceeded(_)
+            | Self::SlowConsumer
+            | Self::PongMissing => Some(Side::Downstream),
+            Self::DialFailed(_) => Some(Side::Upstream),
+            Self::Idle | Self::LifetimeOver | Self::Drained | Self::Internal => None,
+        }
+    }
+
+    /// What each leg hears: the table of close codes. The leg at fault hears what it did;
+    /// the other only that the session is over.
+    pub fn verdicts(self) -> Sides<Verdict> {
+        let to_fault: Verdict = match self {
+            // The peers' own Close frames travel verbatim; this is what an answer says
+            // when the other peer gives none.
+            Self::Closed { code, .. } => (code.unwrap_or(NORMAL), ""),
+            Self::TokenTimeout => (CloseCode::TIMEOUT, "no token in time"),
+            Self::TokenRefused => (CloseCode::UNAUTHORIZED, "unauthorized"),
+            Self::FrameTooBig(_) => (CloseCode::TOO_BIG, "frame too big"),
+            Self::MessageTooBig(_) => (CloseCode::TOO_BIG, "message too big"),
+            Self::QuotaExceeded(_) => (CloseCode::POLICY_VIOLATION, "rate exceeded"),
+            Self::SlowConsumer | Self::Stalled(_) => {
+                (CloseCode::TRY_AGAIN_LATER, "reading too slowly")
+            }
+            Self::Misbehaved(_, rule) => (rule.code(), "protocol error"),
+            Self::PongMissing => (CloseCode::TIMEOUT, "no pong in time"),
+            Self::Idle => (CloseCode::TIMEOUT, "idle"),
+            Self::LifetimeOver => (CloseCode::GOING_AWAY, "session lifetime is over"),
+            Self::Drained => (CloseCode::SERVICE_RESTART, "restarting"),
+            Self::Internal => (CloseCode::INTERNAL_ERROR, ""),
+            // Nobody is left to hear it.
+            Self::Vanished(_) | Self::DialFailed(_) => OVER,
+        };
+        let downstream = match self {
+            Self::DialFailed(DialFailure::Unreachable) => {
+                (CloseCode::TRY_AGAIN_LATER, "upstream unavailable")
+            }
+            _ if self.side() == Some(Side::Upstream) => match self {
+                Self::Closed { .. } => to_fault,
+                _ => (CloseCode::BAD_GATEWAY, "upstream failed"),
+            },
+            _ => to_fault,
+        };
+        let upstream = match self {
+            Self::Closed { .. } | Self::Internal => to_fault,
+            _ if self.side() == Some(Side::Upstream) => to_fault,
+            _ => OVER,
+        };
+        Sides {
+            downstream,
+            upstream,
+        }
+    }
+
+    /// The word used in the session-end record and as a label of counters.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed { .. } => "closed",
+            Self::TokenTimeout => "token_timeout",
+            Self::TokenRefused => "token_refused",
+            Self::FrameTooBig(_) => "frame_too_big",
+            Self::MessageTooBig(_) => "message_too_big",
+            Self::QuotaExceeded(QuotaKind::Messages) => "message_quota_exceeded",
+            Self::QuotaExceeded(QuotaKind::Bytes) => "byte_quota_exceeded",
+            Self::QuotaExceeded(QuotaKind::Control) => "control_quota_exceeded",
+            Self::SlowConsumer => "slow_consumer",
+            Self::Stalled(_) => "stalled",
+            Self::Misbehaved(..) => "misbehaved",
+            Self::Vanished(_) => "vanished",
+            Self::DialFailed(DialFailure::Unreachable) => "upstream_unreachable",
+            Self::DialFailed(DialFailure::TimedOut) => "upstream_timed_out",
+            Self::DialFailed(DialFailure::Refused) => "upstream_refused",
+            Self::PongMissing => "pong_missing",
+            Self::Idle => "idle",
+            Self::LifetimeOver => "lifetime_over",
+            Self::Drained => "drained",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Whether the operator can act on it: the upstream's fault, or ours.
+    pub const fn is_operators(self) -> bool {
+        match self {
+            Self::Internal | Self::DialFailed(_) => true,
+            Self::Closed { .. } => false,
+            _ => matches!(self.side(), Some(Side::Upstream)),
+        }
+    }
+}
+
+const NORMAL: CloseCode = match CloseCode::from_wire(1000) {
+    Some(code) => code,
+    None => CloseCode::GOING_AWAY,
+};
+
+const OVER: Verdict = (CloseCode::GOING_AWAY, "session is over");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_close_codes_holds() {
+        use Side::{Downstream as D, Upstream as U};
+        let cases = [
+            (Cause::TokenTimeout, 3008, 1001),
+            (Cause::TokenRefused, 3000, 1001),
+            (Cause::FrameTooBig(D), 1009, 1001),
+            (Cause::FrameTooBig(U), 1014, 1009),
+            (Cause::MessageTooBig(D), 1009, 1001),
+            (Cause::MessageTooBig(U), 1014, 1009),
+            (Cause::QuotaExceeded(QuotaKind::Bytes), 1008, 1001),
+            (Cause::SlowConsumer, 1013, 1001),
+            (Cause::Stalled(D), 1013, 1001),
+            (Cause::Stalled(U), 1014, 1013),
+            (Cause::Misbehaved(D, Misbehaviour::ReservedBits), 1002, 1001),
+            (Cause::Misbehaved(U, Misbehaviour::ReservedBits), 1014, 1002),
+            (Cause::Misbehaved(D, Misbehaviour::TextNotUtf8), 1007, 1001),
+            (
+                Cause::Misbehaved(U, Misbehaviour::CloseReasonNotUtf8),
+                1014,
+                1007,
+            ),
+            (Cause::Vanished(D), 1001, 1001),
+            (Cause::Vanished(U), 1014, 1001),
+            (Cause::DialFailed(DialFailure::Unreachable), 1013, 1001),
+            (Cause::DialFailed(DialFailure::TimedOut), 1014, 1001),
+            (Cause::DialFailed(DialFailure::Refused), 1014, 1001),
+            (Cause::PongMissing, 3008, 1001),
+            (Cause::Idle, 3008, 1001),
+            (Cause::LifetimeOver, 1001, 1001),
+            (Cause::Drained, 1012, 1001),
+            (Cause::Internal, 1011, 1011),
+        ];
+        for (cause, downstream, upstream) in cases {
+            let verdicts = cause.verdicts();
+            assert_eq!(
+                (verdicts.downstream.0.get(), verdicts.upstream.0.get()),
+                (downstream, upstream),
+                "{cause:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unanswered_close_is_answered_with_its_own_code() {
+        let code = CloseCode::from_wire(4001);
+        for by in [Side::Downstream, Side::Upstream] {
+            let verdicts = Cause::Closed { by, code }.verdicts();
+            assert_eq!(verdicts.downstream.0.get(), 4001);
+            assert_eq!(verdicts.upstream.0.get(), 4001);
+        }
+    }
+}

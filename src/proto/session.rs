@@ -1,0 +1,399 @@
+//! One session: composes the frame rules, the limits and the two pipes into phases.
+//!
+//! `AwaitToken → AwaitVerdict → AwaitUpstream → Relaying → Closing → Ended`; a session
+//! whose request head was enough starts at `Relaying`. Touches no socket, reads no clock.
+//! The order of calls is in the documentation of [`proto`](crate::proto).
+
+mod closing;
+mod input;
+mod judging;
+mod leg;
+mod timing;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use self::input::Tally;
+use self::input::{Input, Mode};
+use self::leg::{CloseOut, Leg};
+use self::timing::Timers;
+use crate::proto::cause::{Cause, DialFailure};
+use crate::proto::close::CloseCode;
+use crate::proto::frame::{OpCode, encode_frame};
+use crate::proto::limits::Meter;
+use crate::proto::pipe::{Pipe, Watermarks};
+use crate::proto::policy::Policy;
+use crate::proto::side::{Side, Sides};
+use crate::proto::token::Collector;
+
+/// Masking keys for the frames the edge itself sends to the upstream: unpredictable, each
+/// used once (RFC 6455 §5.3).
+#[derive(Clone, Copy, Debug)]
+pub struct MaskKeys {
+    /// For the forwarded first message.
+    pub first_message: [u8; 4],
+    /// For Close.
+    pub close: [u8; 4],
+}
+
+/// What the driver must do for the session.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The first message is complete: verify the token in it, then call
+    /// [`Session::handle_token`].
+    VerifyToken(String),
+    /// The token is good: dial, then call [`Session::handle_dialed`].
+    Dial,
+    /// Everything is over: drop both connections.
+    Ended,
+}
+
+/// The answer to [`Event::VerifyToken`]. The reason of a refusal is the log's affair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenVerdict {
+    /// The token is good.
+    Admitted,
+    /// It is not.
+    Refused,
+}
+
+/// How a session ended: the material of its record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Why.
+    pub cause: Cause,
+    /// The code in the Close that each leg was sent, if one got out.
+    pub close_codes: Sides<Option<CloseCode>>,
+    /// What came from each leg.
+    pub tallies: Sides<Tally>,
+    /// The largest buffered amount of the pipe that each leg feeds.
+    pub peaks: Sides<usize>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    AwaitToken(AwaitToken),
+    AwaitVerdict { first_message: String },
+    AwaitUpstream { first_message: String },
+    Relaying,
+    Closing(Closing),
+    Ended(Cause),
+}
+
+#[derive(Debug)]
+struct AwaitToken {
+    collector: Collector,
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+struct Closing {
+    cause: Cause,
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+struct Meters {
+    messages: Option<Meter>,
+    bytes: Option<Meter>,
+    control: Meter,
+}
+
+/// One client, its upstream, and all the rules between them.
+#[derive(Debug)]
+pub struct Session {
+    policy: Arc<Policy>,
+    phase: Phase,
+    /// By the leg that feeds them.
+    pipes: Sides<Pipe>,
+    inputs: Sides<Input>,
+    legs: Sides<Leg>,
+    meters: Meters,
+    timers: Timers,
+    event: Option<Event>,
+    mask_keys: MaskKeys,
+}
+
+impl Session {
+    /// A session that has just answered 101 and waits for the first message, when the
+    /// policy asks for one; else a session whose upstream leg is already there.
+    pub fn new(policy: Arc<Policy>, mask_keys: MaskKeys, now: Instant) -> Self {
+        let watermarks = Watermarks {
+            high: policy.backpressure.high_watermark,
+            low: policy.backpressure.low_watermark,
+        };
+        let limits = &policy.limits;
+        let meters = Meters {
+            messages: limits.messages.as_ref().map(|quota| Meter::new(quota, now)),
+            bytes: limits.bytes.as_ref().map(|quota| Meter::new(quota, now)),
+            control: Meter::new(&limits.control, now),
+        };
+        let (phase, mode) = match &policy.first_message {
+            Some(first) => {
+                let waiting = AwaitToken {
+                    collector: Collector::new(first.max_size),
+                    deadline: now + first.timeout,
+                };
+                (Phase::AwaitToken(waiting), Mode::Token)
+            }
+            None => (Phase::Relaying, Mode::Relay),
+        };
+        let has_upstream = policy.first_message.is_none();
+        let timers = Timers::new(&policy.keepalive, now);
+        Self {
+            policy,
+            phase,
+            pipes: Sides {
+                downstream: Pipe::new(watermarks),
+                upstream: Pipe::new(watermarks),
+            },
+            inputs: Sides {
+                downstream: Input::new(mode),
+                upstream: Input::new(Mode::Relay),
+            },
+            legs: Sides {
+                downstream: Leg::new(true),
+                upstream: Leg::new(has_upstream),
+            },
+            meters,
+            timers,
+            event: None,
+            mask_keys,
+        }
+    }
+
+    /// Lends scratch memory to the pipe that `from` feeds; see [`Pipe::lend`].
+    pub fn lend(&mut self, from: Side, scratch: Vec<u8>) -> Option<Vec<u8>> {
+        self.pipes[from].lend(scratch)
+    }
+
+    /// Takes it back; see [`Pipe::reclaim`].
+    pub fn reclaim(&mut self, from: Side) -> Option<Vec<u8>> {
+        self.pipes[from].reclaim()
+    }
+
+    /// Where the next bytes from `from` go. Empty: do not read it. This is backpressure,
+    /// and the throttle.
+    pub fn space(&mut self, from: Side) -> &mut [u8] {
+        let input = &self.inputs[from];
+        let waits = input.throttle.is_some() || input.mode == Mode::Hold;
+        if waits || self.legs[from].eof || self.is_ended() {
+            return &mut [];
+        }
+        let most = match (&self.phase, &self.policy.first_message) {
+            // A stranger may fill no more than its first message needs.
+            (Phase::AwaitToken(_), Some(first)) => first.max_size + FIRST_MESSAGE_SLACK,
+            _ => usize::MAX,
+        };
+        self.pipes[from].space(most)
+    }
+
+    /// `n` bytes from `from` are in [`space`](Self::space) now: judges them.
+    pub fn handle_filled(&mut self, from: Side, n: usize, now: Instant) {
+        self.pipes[from].handle_filled(n);
+        self.timers.handle_heard(from);
+        self.judge(from, now);
+        self.watch_slow_consumer(from.other(), now);
+    }
+
+    /// `from` will send nothing more.
+    pub fn handle_eof(&mut self, from: Side, now: Instant) {
+        let leg = &mut self.legs[from];
+        if leg.eof {
+            return;
+        }
+        leg.eof = true;
+        if !leg.closed {
+            self.handle_vanished(from, now);
+        }
+        self.check_ended();
+    }
+
+    /// The connection of `side` is broken: nothing comes, nothing goes.
+    pub fn handle_reset(&mut self, side: Side, now: Instant) {
+        if self.legs[side].gone {
+            return;
+        }
+        self.legs[side].handle_gone();
+        self.pipes[side.other()].discard_unsent();
+        self.handle_vanished(side, now);
+        self.check_ended();
+    }
+
+    /// What `to` should be sent next. Empty: nothing.
+    pub fn pending(&self, to: Side) -> &[u8] {
+        let (leg, pipe) = (&self.legs[to], &self.pipes[to.other()]);
+        if leg.gone {
+            return &[];
+        }
+        match &leg.slot {
+            Some(slot) if slot.is_begun() || pipe.is_sent_to_boundary() => slot.rest(),
+            Some(_) => pipe.unsent_to_boundary(),
+            None if matches!(leg.close, CloseOut::Taken | CloseOut::Sent) => &[],
+            None => pipe.unsent(),
+        }
+    }
+
+    /// `to` took `n` bytes of [`pending`](Self::pending).
+    pub fn handle_sent(&mut self, to: Side, n: usize, now: Instant) {
+        let from = to.other();
+        let leg = &mut self.legs[to];
+        leg.blocked = false;
+        leg.stall = None;
+        match &leg.slot {
+            Some(slot) if slot.is_begun() || self.pipes[from].is_sent_to_boundary() => {
+                leg.handle_slot_sent(n);
+            }
+            _ => {
+                self.pipes[from].handle_sent(n);
+                if leg.close == CloseOut::Queued
+                    && leg.slot.is_none()
+                    && self.pipes[from].unsent().is_empty()
+                {
+                    leg.close = CloseOut::Taken;
+                }
+            }
+        }
+        self.watch_slow_consumer(to, now);
+    }
+
+    /// The socket of `to` has everything that `to` took.
+    pub fn handle_flushed(&mut self, to: Side, now: Instant) {
+        self.pipes[to.other()].handle_flushed();
+        let leg = &mut self.legs[to];
+        leg.blocked = false;
+        leg.stall = None;
+        if leg.close == CloseOut::Taken {
+            leg.close = CloseOut::Sent;
+        }
+        self.watch_slow_consumer(to, now);
+        self.check_ended();
+    }
+
+    /// `to` takes nothing at present. From here the stall timeout runs.
+    pub fn handle_blocked(&mut self, to: Side, now: Instant) {
+        let stall_timeout = self.policy.backpressure.stall_timeout;
+        let leg = &mut self.legs[to];
+        leg.blocked = true;
+        leg.stall.get_or_insert(now + stall_timeout);
+    }
+
+    /// Whether the writing half of `to` should be shut down now; then call
+    /// [`handle_shut`](Self::handle_shut).
+    pub fn can_shut(&self, to: Side) -> bool {
+        let leg = &self.legs[to];
+        let hears_nothing = self.inputs[to].mode == Mode::Discard;
+        leg.close == CloseOut::Sent && !leg.shut && (leg.closed || leg.eof || hears_nothing)
+    }
+
+    /// The writing half of `to` is shut down.
+    pub fn handle_shut(&mut self, to: Side) {
+        self.legs[to].shut = true;
+        self.check_ended();
+    }
+
+    /// The token was looked at.
+    pub fn handle_token(&mut self, verdict: TokenVerdict, now: Instant) {
+        let Phase::AwaitVerdict { first_message } = &mut self.phase else {
+            return;
+        };
+        match verdict {
+            TokenVerdict::Refused => self.fail(Cause::TokenRefused, now),
+            TokenVerdict::Admitted => {
+                let first_message = std::mem::take(first_message);
+                self.phase = Phase::AwaitUpstream { first_message };
+                self.event = Some(Event::Dial);
+            }
+        }
+    }
+
+    /// The upstream leg is there, or cannot be had.
+    pub fn handle_dialed(&mut self, dialed: Result<(), DialFailure>, now: Instant) {
+        let Phase::AwaitUpstream { first_message } = &mut self.phase else {
+            return;
+        };
+        if let Err(failure) = dialed {
+            self.fail(Cause::DialFailed(failure), now);
+            return;
+        }
+        let first_message = std::mem::take(first_message);
+        self.phase = Phase::Relaying;
+        self.legs.upstream = Leg::new(true);
+        self.inputs.downstream.mode = Mode::Relay;
+        self.timers.handle_relaying(&self.policy.keepalive, now);
+        let policy = Arc::clone(&self.policy);
+        if let Some(first) = &policy.first_message {
+            if first.forward {
+                let key = Some(self.mask_keys.first_message);
+                let frame = encode_frame(OpCode::Text, key, first_message.as_bytes());
+                self.pipes.downstream.push(&frame);
+            }
+            if let Some(reply) = &first.reply {
+                let frame = encode_frame(OpCode::Text, None, reply.as_bytes());
+                self.pipes.upstream.push(&frame);
+            }
+        }
+        // What came behind the first message waited unjudged.
+        self.judge(Side::Downstream, now);
+    }
+
+    /// The process drains: ends the session at the next boundary of each leg.
+    pub fn handle_drain(&mut self, now: Instant) {
+        self.fail(Cause::Drained, now);
+    }
+
+    /// What the driver must do, if anything.
+    pub const fn poll_event(&mut self) -> Option<Event> {
+        self.event.take()
+    }
+
+    /// Whether the session is over.
+    pub const fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_))
+    }
+
+    /// Bytes held in user space on their way from `from` to the other leg.
+    pub fn buffered_amount(&self, from: Side) -> usize {
+        self.pipes[from].buffered_amount()
+    }
+
+    /// Memory that the pipes own, in bytes. An idle session's pipes own none.
+    pub fn owned_memory(&self) -> usize {
+        self.pipes.downstream.owned() + self.pipes.upstream.owned()
+    }
+
+    /// How the session ended, or stands.
+    pub fn summary(&self) -> Summary {
+        let cause = match &self.phase {
+            Phase::Ended(cause) | Phase::Closing(Closing { cause, .. }) => *cause,
+            // Dropped in the middle: only a bug in the driver does that.
+            _ => Cause::Internal,
+        };
+        Summary {
+            cause,
+            close_codes: Sides {
+                downstream: self.legs.downstream.sent_close_code(),
+                upstream: self.legs.upstream.sent_close_code(),
+            },
+            tallies: Sides {
+                downstream: self.inputs.downstream.tally,
+                upstream: self.inputs.upstream.tally,
+            },
+            peaks: Sides {
+                downstream: self.pipes.downstream.peak(),
+                upstream: self.pipes.upstream.peak(),
+            },
+        }
+    }
+}
+
+/// Room beside the first message itself: frame headers of its fragments, and a control
+/// frame in between.
+const FIRST_MESSAGE_SLACK: usize = 1024;
+
+/// How long an answer in the peer's stead may take to leave, once the other peer has let
+/// the closing handshake's own time pass.
+const LATE_ANSWER: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

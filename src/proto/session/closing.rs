@@ -1,0 +1,195 @@
+//! How a session ends: the one funnel [`Session::fail`], the closing handshake that the
+//! peers began, and the end of both legs.
+
+use std::time::Instant;
+
+use super::input::{Fate, Mode};
+use super::leg::{CloseOut, Injected, Leg, SlotKind};
+use super::{Closing, Event, LATE_ANSWER, Phase, Session};
+use crate::proto::cause::{Cause, Verdict};
+use crate::proto::close::{self, CloseCode};
+use crate::proto::frame::{OpCode, encode_frame};
+use crate::proto::side::Side;
+
+impl Session {
+    /// Ends the session for `cause`. Every way to end it but a peer's own Close passes
+    /// through here; the first cause stands.
+    pub(super) fn fail(&mut self, cause: Cause, now: Instant) {
+        if matches!(self.phase, Phase::Closing(_) | Phase::Ended(_)) {
+            return;
+        }
+        self.begin_closing(cause, now);
+        let verdicts = cause.verdicts();
+        for side in [Side::Downstream, Side::Upstream] {
+            self.wind_down_input(side, now);
+        }
+        for side in [Side::Downstream, Side::Upstream] {
+            self.queue_close(side, verdicts[side]);
+        }
+        self.check_ended();
+    }
+
+    /// A peer's Close was judged; in `Relay` it is already on its way to the other leg.
+    pub(super) fn handle_close(&mut self, from: Side, code: Option<CloseCode>, now: Instant) {
+        self.legs[from].closed = true;
+        let to = from.other();
+        let relayed = std::mem::replace(&mut self.inputs[from].mode, Mode::Discard) == Mode::Relay;
+        if relayed {
+            // A ping that has not left yet must not follow the Close.
+            self.legs[to].withdraw();
+            if self.legs[to].close == CloseOut::None {
+                self.legs[to].close = CloseOut::Queued;
+                self.legs[to].close_code = code;
+            }
+        }
+        if matches!(self.phase, Phase::Closing(_) | Phase::Ended(_)) {
+            self.check_ended();
+            return;
+        }
+        let cause = Cause::Closed { by: from, code };
+        if self.legs[to].connected {
+            self.begin_closing(cause, now);
+        } else {
+            // No upstream yet: the edge answers itself.
+            self.fail(cause, now);
+        }
+    }
+
+    /// `from` ended, or broke, without a Close.
+    pub(super) fn handle_vanished(&mut self, from: Side, now: Instant) {
+        self.abandon_input(from);
+        if let Phase::Closing(_) | Phase::Ended(_) = self.phase {
+            // It may have been the one to answer a Close.
+            self.answer_late(from.other());
+            return;
+        }
+        self.legs[from].handle_gone();
+        self.pipes[from.other()].discard_unsent();
+        self.fail(Cause::Vanished(from), now);
+    }
+
+    /// Nothing more of what `from` sends will be judged. A frame that the other leg has a
+    /// part of stays broken off there.
+    pub(super) fn abandon_input(&mut self, from: Side) {
+        self.inputs[from].mode = Mode::Discard;
+        self.inputs[from].frame = None;
+        self.inputs[from].throttle = None;
+        self.pipes[from].discard_unjudged();
+        self.pipes[from].cut_to_boundary();
+    }
+
+    /// The closing handshake took its time.
+    pub(super) fn handle_closing_deadline(&mut self, now: Instant) {
+        let Phase::Closing(Closing { cause, deadline }) = &mut self.phase else {
+            return;
+        };
+        if now < *deadline {
+            return;
+        }
+        let cause = *cause;
+        if let Cause::Closed { by, .. } = cause
+            && self.legs[by].close == CloseOut::None
+        {
+            *deadline = now + LATE_ANSWER;
+            self.abandon_input(by.other());
+            self.legs[by.other()].handle_gone();
+            self.pipes[by].discard_unsent();
+            self.answer_late(by);
+            self.check_ended();
+            return;
+        }
+        self.end(cause);
+    }
+
+    /// Ends the session if both legs have nothing left to do.
+    pub(super) fn check_ended(&mut self) {
+        if let &Phase::Closing(Closing { cause, .. }) = &self.phase
+            && self.legs.downstream.is_finished()
+            && self.legs.upstream.is_finished()
+        {
+            self.end(cause);
+        }
+    }
+
+    fn begin_closing(&mut self, cause: Cause, now: Instant) {
+        let deadline = now + self.policy.close_timeout;
+        self.phase = Phase::Closing(Closing { cause, deadline });
+        self.event = None;
+        self.timers.handle_closing();
+    }
+
+    fn end(&mut self, cause: Cause) {
+        self.phase = Phase::Ended(cause);
+        self.event = Some(Event::Ended);
+    }
+
+    /// Answers the Close of `by` in the other peer's stead, with its own code, if `by`
+    /// began the closing handshake and has no answer yet.
+    fn answer_late(&mut self, by: Side) {
+        if let Phase::Closing(Closing { cause, .. }) = &self.phase
+            && matches!(cause, Cause::Closed { by: began, .. } if *began == by)
+        {
+            let verdict = cause.verdicts()[by];
+            self.queue_close(by, verdict);
+        }
+    }
+
+    /// Lets the frame go through that the other leg has a part of, and admits nothing else.
+    fn wind_down_input(&mut self, from: Side, now: Instant) {
+        if self.inputs[from].mode == Mode::Discard {
+            return;
+        }
+        self.inputs[from].unthrottle(now);
+        let to = &self.legs[from.other()];
+        if to.gone || !to.connected {
+            self.pipes[from].discard_unsent();
+        }
+        let begun = self.pipes[from].is_begun();
+        let input = &mut self.inputs[from];
+        match &mut input.frame {
+            Some(_) if begun => input.mode = Mode::Finish,
+            frame => {
+                if let Some(frame) = frame {
+                    frame.fate = Fate::Drop;
+                }
+                input.mode = Mode::Watch;
+                self.pipes[from].cut_to_boundary();
+            }
+        }
+        self.judge(from, now);
+    }
+
+    /// Puts the edge's Close into the slot of `to`, if it can ever leave.
+    fn queue_close(&mut self, to: Side, (code, reason): Verdict) {
+        let from = to.other();
+        let leg = &mut self.legs[to];
+        if !leg.connected || leg.gone || leg.close != CloseOut::None {
+            return;
+        }
+        // Inside a frame whose rest will never come there is no boundary to wait for.
+        if self.inputs[from].mode == Mode::Discard && !self.pipes[from].is_whole() {
+            leg.close = CloseOut::Impossible;
+            return;
+        }
+        let mask = match to {
+            Side::Downstream => None,
+            Side::Upstream => Some(self.mask_keys.close),
+        };
+        let frame = encode_frame(OpCode::Close, mask, &close::payload(code, reason));
+        leg.withdraw();
+        if leg.inject(SlotKind::Close, frame) == Injected::Yes {
+            leg.close = CloseOut::Queued;
+            leg.close_code = Some(code);
+        }
+    }
+}
+
+impl Leg {
+    /// The code in the Close that got out, if one did.
+    pub(super) const fn sent_close_code(&self) -> Option<CloseCode> {
+        match self.close {
+            CloseOut::Sent => self.close_code,
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! Judges what came from a leg, frame by frame, and decides what of it goes through.
+//!
+//! Pull-based: one step looks at one header, one control frame or one span of payload,
+//! and stops where a rule, a quota or the end of the bytes says so.
+
+use std::time::Instant;
+
+use super::input::{Fate, Frame, Mode};
+use super::leg::SlotKind;
+use super::{Event, Phase, Session};
+use crate::proto::cause::{Cause, Misbehaviour, QuotaKind};
+use crate::proto::close;
+use crate::proto::frame::{
+    Fin, Header, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, OpCode, apply_mask, encode_frame,
+};
+use crate::proto::limits::{Meter, OnExcess};
+use crate::proto::message::{Kind, MaxSizes, MessageError, Place};
+use crate::proto::pipe::Ends;
+use crate::proto::policy::OnSlowConsumer;
+use crate::proto::side::Side;
+use crate::proto::token::CollectError;
+
+/// Whether judging goes on.
+enum Step {
+    /// There may be more to judge.
+    Again,
+    /// More bytes, more time or another phase is needed.
+    Wait,
+}
+
+/// What a quota says.
+enum Ruling {
+    Pass,
+    Drop,
+    Fail,
+    WaitUntil(Instant),
+}
+
+impl Session {
+    /// Judges as much of what came from `from` as can be judged now.
+    pub(super) fn judge(&mut self, from: Side, now: Instant) {
+        while let Step::Again = self.judge_step(from, now) {}
+        self.pipes[from].finish_judging();
+    }
+
+    fn judge_step(&mut self, from: Side, now: Instant) -> Step {
+        match (self.inputs[from].mode, &self.inputs[from].frame) {
+            (Mode::Discard, _) => {
+                self.pipes[from].discard_unjudged();
+                Step::Wait
+            }
+            (Mode::Hold, _) => Step::Wait,
+            (_, None) => self.judge_header(from, now),
+            (_, Some(frame)) if frame.fate == Fate::Undecided => self.decide(from, now),
+            (Mode::Token, Some(_)) => self.collect(now),
+            (_, Some(frame)) if frame.fate == Fate::Drop => self.judge_dropped(from),
+            (_, Some(_)) => self.judge_payload(from, now),
+        }
+    }
+
+    fn judge_header(&mut self, from: Side, now: Instant) -> Step {
+        let bytes = self.pipes[from].unjudged();
+        let (header, header_len) = match Header::decode(bytes, from) {
+            Ok(Some(decoded)) => decoded,
+            Ok(None) => return Step::Wait,
+            Err(rule) => return self.misbehaved(from, rule, now),
+        };
+        if !header.opcode.is_control() {
+            return self.judge_data_header(from, header, header_len, now);
+        }
+        // A control frame is small: it is judged whole.
+        let whole = header_len + MAX_CONTROL_PAYLOAD.min(header.len as usize);
+        let Some(payload) = bytes.get(header_len..whole) else {
+            return Step::Wait;
+        };
+        let mut unmasked = [0; MAX_CONTROL_PAYLOAD];
+        let unmasked = unmasked.get_mut(..payload.len()).unwrap_or_default();
+        unmasked.copy_from_slice(payload);
+        apply_mask(unmasked, header.mask.unwrap_or_default(), 0);
+        if from == Side::Downstream && matches!(self.inputs[from].mode, Mode::Token | Mode::Relay) {
+            match rule(&mut self.meters.control, 1, now) {
+                Ruling::Pass | Ruling::Drop => {}
+                Ruling::Fail => return self.exceeded(QuotaKind::Control, now),
+                Ruling::WaitUntil(until) => return self.throttle(from, until, now),
+            }
+        }
+        self.judge_control(from, header.opcode, unmasked, whole, now)
+    }
+
+    fn judge_control(
+        &mut self,
+        from: Side,
+        opcode: OpCode,
+        payload: &[u8],
+        whole: usize,
+        now: Instant,
+    ) -> Step {
+        let relays = self.inputs[from].mode == Mode::Relay;
+        match opcode {
+            OpCode::Close => match close::parse(payload) {
+                Ok(parsed) => {
+                    let code = parsed.map(|(code, _)| code);
+                    if relays {
+                        self.admit(from, whole, Ends::Frame);
+                    }
+                    self.handle_close(from, code, now);
+                }
+                Err(rule) => return self.misbehaved(from, rule, now),
+            },
+            OpCode::Pong if relays && self.timers.handle_pong(from, payload) => {
+                self.pipes[from].discard(whole);
+            }
+            _ if relays => self.admit(from, whole, Ends::Frame),
+            OpCode::Ping if self.inputs[from].mode == Mode::Token => {
+                self.pipes[from].discard(whole);
+                let pong = encode_frame(OpCode::Pong, None, payload);
+                // A pong that finds another under way is one pong less: RFC 6455 §5.5.3
+                // lets the answer to the newest ping stand for all.
+                let _ = self.legs[from].inject(SlotKind::Pong, pong);
+            }
+            _ => self.pipes[from].discard(whole),
+        }
+        Step::Again
+    }
+
+    fn judge_data_header(
+        &mut self,
+        from: Side,
+        header: Header,
+        header_len: usize,
+        now: Instant,
+    ) -> Step {
+        let frame = |place, kind, fate| Frame {
+            header,
+            place,
+            kind,
+            fate,
+            header_left: header_len,
+            payload_left: header.len,
+        };
+        let frame = match &mut self.phase {
+            Phase::AwaitToken(waiting) => match waiting.collector.handle_header(&header) {
+                Ok(()) => frame(Place::First, Kind::Text, Fate::Admit),
+                Err(CollectError::NotText) => {
+                    self.fail(Cause::TokenRefused, now);
+                    return Step::Again;
+                }
+                Err(CollectError::Message(error)) => return self.refuse(from, error, now),
+            },
+            _ => {
+                let max = self.max_sizes(from);
+                let input = &mut self.inputs[from];
+                let fate = match input.mode {
+                    Mode::Relay => Fate::Undecided,
+                    _ => Fate::Drop,
+                };
+                match input.message.handle_header(&header, max) {
+                    Ok((kind, place)) => frame(place, kind, fate),
+                    Err(error) => return self.refuse(from, error, now),
+                }
+            }
+        };
+        self.inputs[from].frame = Some(frame);
+        Step::Again
+    }
+
+    /// Asks the quotas, and the slow consumer's policy, about the frame under way.
+    fn decide(&mut self, from: Side, now: Instant) -> Step {
+        let Some(frame) = &self.inputs[from].frame else {
+            return Step::Again;
+        };
+        let (place, header, size) = (frame.place, frame.header, frame.left());
+        let ruling = match (from, place) {
+            (Side::Upstream, Place::First) if self.is_too_slow_for(size) => Ruling::Drop,
+            (Side::Upstream, _) => Ruling::Pass,
+            (Side::Downstream, _) => match self.ask_quotas(place, &header, size, now) {
+                Ok(ruling) => ruling,
+                Err(kind) => return self.exceeded(kind, now),
+            },
+        };
+        let input = &mut self.inputs[from];
+        let drops = match (ruling, place) {
+            (Ruling::WaitUntil(until), _) => return self.throttle(from, until, now),
+            // Fragments share the fate of their first.
+            (_, Place::Later) => input.dropping,
+            (ruling, Place::First) => matches!(ruling, Ruling::Drop),
+        };
+        if drops && place == Place::First {
+            input.tally.dropped += 1;
+        }
+        input.dropping = drops;
+        if let Some(frame) = &mut input.frame {
+            frame.fate = if drops { Fate::Drop } else { Fate::Admit };
+        }
+        Step::Again
+    }
+
+    /// What the client's quotas say about a data frame of `size` bytes on the wire.
+    fn ask_quotas(
+        &mut self,
+        place: Place,
+        header: &Header,
+        size: u64,
+        now: Instant,
+    ) -> Result<Ruling, QuotaKind> {
+        let dropping = place == Place::Later && self.inputs.downstream.dropping;
+        // An empty fragment that ends nothing costs the upstream work and the sender
+        // nothing: it counts as a control frame.
+        if header.len == 0 && header.fin == Fin::More {
+            match rule(&mut self.meters.control, 1, now) {
+                Ruling::Pass | Ruling::Drop => {}
+                Ruling::Fail => return Err(QuotaKind::Control),
+                wait @ Ruling::WaitUntil(_) => return Ok(wait),
+            }
+        }
+        if let (Place::First, Some(meter)) = (place, &mut self.meters.messages) {
+            match rule(meter, 1, now) {
+                Ruling::Pass => {}
+                Ruling::Fail => return Err(QuotaKind::Messages),
+                other => return Ok(other),
+            }
+        }
+        // Under `throttle` bytes are charged as they go through, in pieces.
+        match &mut self.meters.bytes {
+            Some(meter) if meter.on_excess() != OnExcess::Throttle && !dropping => {
+                match (meter.charge(size, now), meter.on_excess(), place) {
+                    (Ok(()), ..) => Ok(Ruling::Pass),
+                    (Err(_), OnExcess::Close, _) => Err(QuotaKind::Bytes),
+                    (Err(_), _, Place::First) => Ok(Ruling::Drop),
+                    // Half a message cannot be dropped: its further fragments wait.
+                    (Err(until), _, Place::Later) => Ok(Ruling::WaitUntil(until)),
+                }
+            }
+            _ => Ok(Ruling::Pass),
+        }
+    }
+
+    /// Whether a new message that begins with a frame of `size` bytes is taken out, since
+    /// the client is behind and the pipe has no room for it. A part of the pipe is kept for
+    /// control frames and headers, so that reading can go on.
+    fn is_too_slow_for(&self, size: u64) -> bool {
+        let policy = &self.policy.backpressure;
+        let needed = self.pipes.upstream.buffered_amount() as u64 + size + RESERVED;
+        policy.on_slow_consumer == OnSlowConsumer::Drop
+            && self.legs.downstream.blocked
+            && needed > policy.high_watermark as u64
+    }
+
+    /// Collects a span of the first message.
+    fn collect(&mut self, now: Instant) -> Step {
+        let (Phase::AwaitToken(waiting), Some(frame)) =
+            (&mut self.phase, &mut self.inputs.downstream.frame)
+        else {
+            return Step::Wait;
+        };
+        let pipe = &mut self.pipes.downstream;
+        let available = pipe.unjudged();
+        let n = span(frame.left(), available.len());
+        if n == 0 {
+            return Step::Wait;
+        }
+        let position = frame.header.len - frame.payload_left;
+        let header = frame.handle_judged(n);
+        let payload = available.get(header..n).unwrap_or_default();
+        let key = frame.header.mask.unwrap_or_default();
+        waiting.collector.push(payload, key, position);
+        pipe.discard(n);
+        if frame.left() > 0 {
+            return Step::Wait;
+        }
+        let is_final = frame.is_final();
+        self.inputs.downstream.frame = None;
+        if !is_final {
+            return Step::Again;
+        }
+        match String::from_utf8(waiting.collector.take()) {
+            Ok(text) => {
+                let first_message = if self
+                    .policy
+                    .first_message
+                    .as_ref()
+                    .is_some_and(|f| f.forward)
+                {
+                    text.clone()
+                } else {
+                    String::new()
+                };
+                self.phase = Phase::AwaitVerdict { first_message };
+                self.inputs.downstream.mode = Mode::Hold;
+                self.event = Some(Event::VerifyToken(text));
+                Step::Wait
+            }
+            Err(_) => self.misbehaved(Side::Downstream, Misbehaviour::TextNotUtf8, now),
+        }
+    }
+
+    /// Takes a span of a frame out of the stream.
+    fn judge_dropped(&mut self, from: Side) -> Step {
+        let input = &mut self.inputs[from];
+        let Some(frame) = &mut input.frame else {
+            return Step::Again;
+        };
+        let n = span(frame.left(), self.pipes[from].unjudged().len());
+        if n == 0 {
+            return Step::Wait;
+        }
+        frame.handle_judged(n);
+        self.pipes[from].discard(n);
+        if frame.left() == 0 {
+            input.frame = None;
+        }
+        Step::Again
+    }
+
+    /// Lets a span of a frame through.
+    fn judge_payload(&mut self, from: Side, now: Instant) -> Step {
+        let Some(frame) = &self.inputs[from].frame else {
+            return Step::Again;
+        };
+        let relays = self.inputs[from].mode == Mode::Relay;
+        let mut n = span(frame.left(), self.pipes[from].unjudged().len());
+        if n == 0 {
+            return Step::Wait;
+        }
+        if from == Side::Downstream && relays {
+            if let Some(meter) = &mut self.meters.bytes
+                && meter.on_excess() == OnExcess::Throttle
+            {
+                n = span(meter.burst(), n);
+                if let Err(until) = meter.charge(n as u64, now) {
+                    return self.throttle(from, until, now);
+                }
+            }
+            if self.policy.limits.validate_utf8 && !self.is_text_valid(n) {
+                return self.misbehaved(from, Misbehaviour::TextNotUtf8, now);
+            }
+        }
+        self.timers.handle_data(now);
+        let input = &mut self.inputs[from];
+        let Some(frame) = &mut input.frame else {
+            return Step::Again;
+        };
+        frame.handle_judged(n);
+        let (ends, is_final) = (frame.left() == 0, frame.is_final());
+        if ends {
+            input.frame = None;
+            if is_final {
+                input.tally.messages += 1;
+            }
+            if input.mode == Mode::Finish {
+                input.mode = Mode::Watch;
+            }
+        }
+        self.admit(from, n, if ends { Ends::Frame } else { Ends::Inside });
+        Step::Again
+    }
+
+    /// Whether the text in the next `n` bytes of the client's frame under way goes on as
+    /// valid UTF-8, up to the end of the message if that is among them.
+    fn is_text_valid(&mut self, n: usize) -> bool {
+        let input = &mut self.inputs.downstream;
+        let Some(frame) = &input.frame else {
+            return true;
+        };
+        if frame.kind != Kind::Text {
+            return true;
+        }
+        let bytes = self.pipes.downstream.unjudged();
+        let masked = bytes.get(frame.header_left.min(n)..n).unwrap_or_default();
+        let key = frame.header.mask.unwrap_or_default();
+        let mut position = frame.header.len - frame.payload_left;
+        let mut scratch = [0; 2048];
+        for masked in masked.chunks(scratch.len()) {
+            let text = scratch.get_mut(..masked.len()).unwrap_or_default();
+            text.copy_from_slice(masked);
+            apply_mask(text, key, position);
+            position += text.len() as u64;
+            if input.utf8.push(text).is_err() {
+                return false;
+            }
+        }
+        let ends = frame.left() == n as u64 && frame.is_final();
+        !ends || input.utf8.finish().is_ok()
+    }
+
+    fn admit(&mut self, from: Side, n: usize, ends: Ends) {
+        self.pipes[from].admit(n, ends);
+        self.inputs[from].tally.bytes += n as u64;
+    }
+
+    fn throttle(&mut self, from: Side, until: Instant, now: Instant) -> Step {
+        self.inputs[from].throttle(until, now);
+        Step::Wait
+    }
+
+    fn refuse(&mut self, from: Side, error: MessageError, now: Instant) -> Step {
+        let cause = match error {
+            MessageError::Misbehaved(rule) => return self.misbehaved(from, rule, now),
+            MessageError::FrameTooBig => Cause::FrameTooBig(from),
+            MessageError::MessageTooBig => Cause::MessageTooBig(from),
+        };
+        self.fail_input(from, cause, now)
+    }
+
+    fn misbehaved(&mut self, from: Side, rule: Misbehaviour, now: Instant) -> Step {
+        self.fail_input(from, Cause::Misbehaved(from, rule), now)
+    }
+
+    fn exceeded(&mut self, kind: QuotaKind, now: Instant) -> Step {
+        self.fail_input(Side::Downstream, Cause::QuotaExceeded(kind), now)
+    }
+
+    /// Fails the session for what came from `from`; nothing more of that is judged.
+    fn fail_input(&mut self, from: Side, cause: Cause, now: Instant) -> Step {
+        self.abandon_input(from);
+        self.fail(cause, now);
+        Step::Again
+    }
+
+    fn max_sizes(&self, from: Side) -> MaxSizes {
+        let limits = &self.policy.limits;
+        match from {
+            Side::Downstream => MaxSizes {
+                frame: limits.max_frame_size,
+                message: limits.max_message_size,
+            },
+            Side::Upstream => MaxSizes {
+                frame: limits.max_upstream_frame_size.unwrap_or(u64::MAX),
+                message: limits.max_upstream_message_size.unwrap_or(u64::MAX),
+            },
+        }
+    }
+}
+
+/// Kept free of data messages in the pipe towards a slow client: a control frame, a header.
+const RESERVED: u64 = (2 * MAX_HEADER_LEN + MAX_CONTROL_PAYLOAD) as u64;
+
+/// The shorter of what is left and what is there.
+fn span(left: u64, available: usize) -> usize {
+    usize::try_from(left).unwrap_or(usize::MAX).min(available)
+}
+
+fn rule(meter: &mut Meter, units: u64, now: Instant) -> Ruling {
+    match (meter.charge(units, now), meter.on_excess()) {
+        (Ok(()), _) => Ruling::Pass,
+        (Err(until), OnExcess::Throttle) => Ruling::WaitUntil(until),
+        (Err(_), OnExcess::Drop) => Ruling::Drop,
+        (Err(_), OnExcess::Close) => Ruling::Fail,
+    }
+}
