@@ -7,6 +7,7 @@ pub mod config;
 pub mod http;
 pub mod listener;
 pub mod proto;
+pub mod relay;
 pub mod route;
 pub mod tls;
 pub mod upstream;

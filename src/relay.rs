@@ -1,0 +1,328 @@
+//! Drives a [`Session`] over its two connections: the only hand-written `poll`.
+//!
+//! At a wake-up it reads where there is space, writes what is pending, forwards events and
+//! meets the timer, and does it again while anything moved, for a bounded number of rounds.
+//! All progress lives in the session: dropping the future of [`Relay::next_event`] and
+//! polling a new one loses nothing.
+//!
+//! Knows byte streams and the session, and nothing of TLS, HTTP or tokens.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep_until};
+
+use crate::proto::session::{Event, Session};
+use crate::proto::side::Side;
+
+/// Rounds of reading and writing in one wake-up, before other sessions have their turn.
+const MAX_ROUNDS: u32 = 16;
+
+/// The worker's scratch buffer: as much as one read may take. Watermarks below it, which
+/// is the rule, make reads smaller.
+const SCRATCH_LEN: usize = 128 * 1024;
+
+thread_local! {
+    /// Lent to one pipe at a time, for the time of one read and the writes behind it.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Asks one session to end, from outside its task.
+#[derive(Debug, Default)]
+pub struct Stop {
+    requested: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Stop {
+    /// The session drains at its next wake-up, which is now.
+    pub fn request(&self) {
+        self.requested.set(true);
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Remembers whom to wake. Whether that is somebody new.
+    fn register(&self, waker: &Waker) -> bool {
+        let mut known = self.waker.borrow_mut();
+        if known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            return false;
+        }
+        *known = Some(waker.clone());
+        true
+    }
+}
+
+/// One connection, and the bytes that arrived on it before it came here.
+#[derive(Debug)]
+struct Leg<S> {
+    stream: S,
+    early: Bytes,
+    /// Whether the stream took bytes that its socket may not have yet.
+    unflushed: bool,
+}
+
+/// A session and its connections.
+#[derive(Debug)]
+pub struct Relay<D, U> {
+    session: Session,
+    downstream: Leg<D>,
+    upstream: Option<Leg<U>>,
+    stop: Rc<Stop>,
+    timer: Option<Pin<Box<Sleep>>>,
+    armed: Option<Instant>,
+}
+
+impl<D, U> Relay<D, U>
+where
+    D: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    /// A session on `downstream`, with the bytes that came behind its request head.
+    pub fn new(session: Session, downstream: D, early: Bytes, stop: Rc<Stop>) -> Self {
+        Self {
+            session,
+            downstream: Leg::new(downstream, early),
+            upstream: None,
+            stop,
+            timer: None,
+            armed: None,
+        }
+    }
+
+    /// Adds the upstream leg, with the bytes that came behind its 101.
+    pub fn connect(&mut self, upstream: U, early: Bytes) {
+        self.upstream = Some(Leg::new(upstream, early));
+    }
+
+    /// The session, to answer its events.
+    pub const fn session_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// Relays until the session needs something that is not on its two connections.
+    pub async fn next_event(&mut self) -> Event {
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let now = tokio::time::Instant::now().into_std();
+        if self.stop.requested.replace(false) {
+            self.session.handle_drain(now);
+        }
+        let task_changed = self.stop.register(cx.waker());
+        for round in 0..MAX_ROUNDS {
+            let mut moved = self.pump_from_downstream(now, cx) | self.pump_from_upstream(now, cx);
+            if let Some(event) = self.session.poll_event() {
+                return Poll::Ready(event);
+            }
+            moved |= self.poll_timer(now, task_changed && round == 0, cx);
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn pump_from_downstream(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+        let session = &mut self.session;
+        lend(session, Side::Downstream);
+        let mut moved = self
+            .downstream
+            .read(session, Side::Downstream, now, cx);
+        if let Some(upstream) = &mut self.upstream {
+            moved |= upstream.write(session, Side::Upstream, now, cx);
+        }
+        reclaim(session, Side::Downstream);
+        moved
+    }
+
+    fn pump_from_upstream(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+        let session = &mut self.session;
+        lend(session, Side::Upstream);
+        let mut moved = false;
+        if let Some(upstream) = &mut self.upstream {
+            moved = upstream.read(session, Side::Upstream, now, cx);
+        }
+        moved |= self
+            .downstream
+            .write(session, Side::Downstream, now, cx);
+        reclaim(session, Side::Upstream);
+        moved
+    }
+
+    /// Meets the session's nearest deadline. Whether it was due.
+    ///
+    /// A deadline that moved away leaves the timer where it is: it fires early once, finds
+    /// nothing due, and is set anew. So a message touches no timer.
+    fn poll_timer(&mut self, now: Instant, task_changed: bool, cx: &mut Context<'_>) -> bool {
+        let Some(deadline) = self.session.poll_timeout() else {
+            self.armed = None;
+            return false;
+        };
+        if deadline <= now {
+            self.session.handle_timeout(now);
+            return true;
+        }
+        if let Some(armed) = self.armed
+            && armed > now
+            && armed <= deadline
+            && !task_changed
+        {
+            return false;
+        }
+        let at = tokio::time::Instant::from_std(deadline);
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(at)));
+        timer.as_mut().reset(at);
+        self.armed = Some(deadline);
+        if timer.as_mut().poll(cx).is_ready() {
+            // It was due between the reading of the clock and here.
+            self.armed = None;
+            cx.waker().wake_by_ref();
+        }
+        false
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
+    const fn new(stream: S, early: Bytes) -> Self {
+        Self {
+            stream,
+            early,
+            unflushed: false,
+        }
+    }
+
+    /// Reads once, if the session has space. Whether anything came.
+    fn read(
+        &mut self,
+        session: &mut Session,
+        from: Side,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let space = session.space(from);
+        if space.is_empty() {
+            return false;
+        }
+        if self.early.has_remaining() {
+            let n = space.len().min(self.early.remaining());
+            if let Some(space) = space.get_mut(..n) {
+                self.early.copy_to_slice(space);
+            }
+            session.handle_filled(from, n, now);
+            return true;
+        }
+        let mut buf = ReadBuf::new(space);
+        let read = Pin::new(&mut self.stream).poll_read(cx, &mut buf);
+        let n = buf.filled().len();
+        match read {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(())) if n > 0 => session.handle_filled(from, n, now),
+            Poll::Ready(Ok(())) => session.handle_eof(from, now),
+            // TLS without its close_notify: to a WebSocket an end like any other, since
+            // only a Close ends it properly.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                session.handle_eof(from, now);
+            }
+            Poll::Ready(Err(_)) => session.handle_reset(from, now),
+        }
+        true
+    }
+
+    /// Writes what is pending, flushes, and shuts down when it is time. Whether anything
+    /// moved.
+    fn write(
+        &mut self,
+        session: &mut Session,
+        to: Side,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let (mut moved, mut blocked) = (false, false);
+        loop {
+            let pending = session.pending(to);
+            if pending.is_empty() {
+                break;
+            }
+            match Pin::new(&mut self.stream).poll_write(cx, pending) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    session.handle_sent(to, n, now);
+                    self.unflushed = true;
+                    moved = true;
+                }
+                Poll::Ready(_) => {
+                    session.handle_reset(to, now);
+                    return true;
+                }
+                Poll::Pending => {
+                    blocked = true;
+                    break;
+                }
+            }
+        }
+        if self.unflushed {
+            match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.unflushed = false;
+                    moved = true;
+                    session.handle_flushed(to, now);
+                }
+                Poll::Ready(Err(_)) => {
+                    session.handle_reset(to, now);
+                    return true;
+                }
+                Poll::Pending => blocked = true,
+            }
+        }
+        if blocked {
+            session.handle_blocked(to, now);
+        }
+        moved | self.shut(session, to, now, cx)
+    }
+
+    fn shut(
+        &mut self,
+        session: &mut Session,
+        to: Side,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        if !session.can_shut(to) {
+            return false;
+        }
+        match Pin::new(&mut self.stream).poll_shutdown(cx) {
+            Poll::Ready(Ok(())) => session.handle_shut(to),
+            Poll::Ready(Err(_)) => session.handle_reset(to, now),
+            Poll::Pending => return false,
+        }
+        true
+    }
+}
+
+fn lend(session: &mut Session, from: Side) {
+    let mut scratch = SCRATCH.take();
+    if scratch.is_empty() {
+        scratch = vec![0; SCRATCH_LEN];
+    }
+    if let Some(scratch) = session.lend(from, scratch) {
+        SCRATCH.set(scratch);
+    }
+}
+
+fn reclaim(session: &mut Session, from: Side) {
+    if let Some(scratch) = session.reclaim(from) {
+        SCRATCH.set(scratch);
+    }
+}
