@@ -36,8 +36,8 @@ use crate::proto::handshake::{Field, Refusal};
 pub struct HeadLimits {
     /// When the head must have arrived completely. It does not limit what comes after.
     pub deadline: Instant,
-    /// Bytes of the head, request line included. The read buffer is never larger than
-    /// this or 8 KiB, whichever is more.
+    /// Bytes of the head, request line included. hyper grows its read buffer by doubling,
+    /// so the buffer stays below twice this or twice 8 KiB, whichever is more.
     pub max_head: usize,
     /// Header fields.
     pub max_headers: usize,
