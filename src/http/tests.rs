@@ -12,8 +12,12 @@ const GOOD: &str = "GET /chat?x=1 HTTP/1.1\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 fn limits() -> HeadLimits {
+    limits_at(Instant::now() + Duration::from_secs(10))
+}
+
+fn limits_at(deadline: Instant) -> HeadLimits {
     HeadLimits {
-        deadline: Instant::now() + Duration::from_secs(10),
+        deadline,
         max_head: 16 * 1024,
         max_headers: 64,
     }
@@ -285,12 +289,10 @@ async fn one_header_over_the_most_allowed_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endless_head_is_refused_without_being_stored() {
+async fn an_endless_head_is_refused() {
     let raw = add(&format!("X: {}", "a".repeat(10 * 1024 * 1024)));
     let (result, answer) = exchange(raw.as_bytes(), 4096).await;
     assert!(matches!(result, Err(NotOpened::HeadTooLarge)));
-    // The client wrote more than a closing edge drains, so it may lose the answer, yet
-    // here the pipe keeps what was written.
     assert_eq!(status_of(&answer), 431);
 }
 
@@ -455,4 +457,23 @@ async fn the_reason_of_a_refusal_reaches_the_caller() {
     let (result, _) = exchange(swap("/chat", "/./chat").as_bytes(), 4096).await;
     let expected = Reject::Target(TargetFault::DotSegment);
     assert!(matches!(result, Err(NotOpened::Rejected(reject)) if reject == expected));
+}
+
+#[tokio::test]
+async fn a_third_party_client_takes_the_101() {
+    let (client, edge) = duplex(4096);
+    let limits = limits();
+    let serve = serve(edge, &limits);
+    let connect = tokio_tungstenite::client_async("ws://chat.example.com/chat", client);
+    let (opened, connected) = tokio::join!(serve, connect);
+    assert!(opened.expect("opened").early.is_empty());
+    assert_eq!(connected.expect("connected").1.status(), 101);
+}
+
+#[test]
+fn a_waiting_request_is_small() {
+    let (_, edge) = duplex(1);
+    let limits = limits_at(Instant::now());
+    assert!(size_of_val(&read_request(edge, &limits)) < 1024);
+    assert!(size_of::<Request<DuplexStream>>() < 512);
 }

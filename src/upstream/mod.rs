@@ -39,8 +39,9 @@ pub enum Scheme {
     Https,
 }
 
-/// What the upstream is told about its client.
-#[derive(Clone, Debug)]
+/// What the upstream is told about its client. Without `Debug`, because tokens travel in
+/// queries, subprotocols and fields.
+#[derive(Clone)]
 pub struct DialRequest {
     /// The client's target, which passes unless the endpoint has a path of its own.
     pub path_and_query: String,

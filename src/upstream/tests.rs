@@ -469,11 +469,12 @@ async fn a_value_with_a_line_break_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_resolve_is_unreachable() {
+async fn a_name_that_cannot_be_resolved_is_unreachable() {
     let endpoint = Endpoint {
-        host: "name.invalid".into(),
+        // No resolver is asked for a name like this.
+        host: "a\0b".into(),
         port: 80,
-        authority: "name.invalid".into(),
+        authority: "a".into(),
         path_and_query: None,
     };
     let failed = upstream(vec![endpoint], AMPLE).dial(&request()).await;
@@ -481,6 +482,20 @@ async fn a_name_that_does_not_resolve_is_unreachable() {
         matches!(failed, Err(DialFailed::Unreachable(_))),
         "{failed:?}"
     );
+}
+
+#[tokio::test]
+async fn a_third_party_server_is_understood() {
+    let (listener, endpoint) = listen().await;
+    let upstream = upstream(vec![endpoint], AMPLE);
+    let serve = async {
+        let (stream, _) = listener.accept().await.expect("accept");
+        tokio_tungstenite::accept_async(stream).await
+    };
+    let request = request();
+    let (dialed, served) = tokio::join!(upstream.dial(&request), serve);
+    assert!(served.is_ok());
+    assert_eq!(dialed.expect("connected").subprotocol, None);
 }
 
 #[test]
