@@ -326,8 +326,10 @@ async fn a_head_that_drips_in_is_closed_at_the_deadline() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_client_is_closed_at_the_deadline() {
     let (_client, edge) = duplex(4096);
+    let start = Instant::now();
     let served = serve(edge, &limits()).await;
     assert!(matches!(served, Err(NotOpened::HeadTimeout)));
+    assert_eq!(start.elapsed(), Duration::from_secs(10));
 }
 
 #[tokio::test(start_paused = true)]
