@@ -178,7 +178,6 @@ fn whole_seconds(number: &Number, round: fn(f64) -> f64) -> Option<u64> {
     }
     let seconds = number.as_f64().map(round)?;
     let in_range = (0.0..MAX_EXACT_FLOAT).contains(&seconds);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     in_range.then_some(seconds as u64)
 }
 
@@ -272,3 +271,6 @@ fn exact(number: &Number) -> Result<String, HeaderFault> {
         _ => Ok(number.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -163,3 +163,6 @@ fn is_nested(cty: &str) -> bool {
     let cty = cty.to_ascii_lowercase();
     cty.strip_prefix("application/").unwrap_or(&cty) == "jwt"
 }
+
+#[cfg(test)]
+mod tests;

@@ -310,3 +310,6 @@ fn digest_size(algorithm: Algorithm) -> usize {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests;

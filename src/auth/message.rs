@@ -253,3 +253,6 @@ impl Visitor<'_> for Compare<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -172,3 +172,6 @@ fn claims(
     }
     Ok(claims)
 }
+
+#[cfg(test)]
+mod tests;

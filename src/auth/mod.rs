@@ -172,3 +172,8 @@ fn load_verifier(
         }
     }
 }
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
