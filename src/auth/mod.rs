@@ -1,7 +1,7 @@
 //! Who a client is: from the first message to an [`Admission`], or a reason for the log.
 //!
 //! The steps of one check are the files in reading order: [`message`] finds the token,
-//! [`jwt`] proves who signed it, [`claims`] says what it grants. [`keys`] is what happens
+//! [`jwt`] proves who signed it, [`claims`] says what it grants. `keys` is what happens
 //! once, at load; [`mint`] makes tokens for trying things out.
 //!
 //! Knows no socket and no clock: `now` is handed in, and so is the environment. What the
