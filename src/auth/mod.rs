@@ -1,1 +1,179 @@
-//! Under construction.
+//! Who a client is: from the first message to an [`Admission`], or a reason for the log.
+//!
+//! The steps of one check are the files in reading order: [`message`] finds the token,
+//! [`jwt`] proves who signed it, [`claims`] says what it grants. `keys` is what happens
+//! once, at load; [`mint`] makes tokens for trying things out.
+//!
+//! Knows no socket and no clock: `now` is handed in, and so is the environment. What the
+//! client hears of a refusal is none of its business; every [`TokenRefused`] is for the log
+//! and holds nothing of the token.
+
+pub mod claims;
+mod json;
+pub mod jwt;
+mod keys;
+pub mod message;
+pub mod mint;
+mod public_key;
+pub mod refused;
+
+use std::fmt;
+use std::time::SystemTime;
+
+use crate::auth::jwt::Verifier;
+use crate::auth::message::{Pointer, extract_token};
+pub use crate::auth::refused::TokenRefused;
+use crate::config::problem::{Problem, Severity};
+use crate::config::{Auth, ClaimHeader, Jwt, Route};
+
+/// How the clients of one route prove who they are. Loaded once, shared by all workers.
+#[derive(Debug)]
+pub struct Authenticator(Method);
+
+#[derive(Debug)]
+enum Method {
+    Anyone,
+    Token(Box<TokenRule>),
+}
+
+#[derive(Debug)]
+struct TokenRule {
+    field: Option<Pointer>,
+    verifier: Verifier,
+    headers: Vec<ClaimHeader>,
+}
+
+/// What a good token grants.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// The claim `sub`, free of control characters.
+    pub subject: Option<String>,
+    /// The moment from which the token would be refused; `None`: no token was asked for.
+    pub expires_at: Option<SystemTime>,
+    /// Lower-case name and value of what the upstream is told about the client.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Authenticator {
+    /// Reads the route's key, and returns the warnings along with the result.
+    ///
+    /// `env` looks an environment variable up.
+    ///
+    /// # Errors
+    /// Everything that keeps the route from checking a token, and the warnings.
+    pub fn load(
+        route: &Route,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(Authenticator, Vec<Problem>), Vec<Problem>> {
+        let Auth::FirstMessage { token_field, jwt } = &route.auth else {
+            return Ok((Authenticator(Method::Anyone), Vec::new()));
+        };
+        let mut problems = Vec::new();
+        let field = check_pointers(route, token_field.as_deref(), &mut problems);
+        let verifier = load_verifier(route, jwt, env, &mut problems);
+        match verifier {
+            Some(verifier) if problems.iter().all(|p| p.severity == Severity::Warning) => {
+                let rule = TokenRule {
+                    field,
+                    verifier,
+                    headers: route.headers.clone(),
+                };
+                Ok((Authenticator(Method::Token(Box::new(rule))), problems))
+            }
+            _ => Err(problems),
+        }
+    }
+
+    /// Judges the first message of a session, which is text.
+    ///
+    /// Where the route asks for no token, everyone is admitted and the message not looked at.
+    ///
+    /// # Errors
+    /// Why there is no session for this client.
+    pub fn admit(&self, message: &str, now: SystemTime) -> Result<Admission, TokenRefused> {
+        let Method::Token(rule) = &self.0 else {
+            return Ok(Admission::anonymous());
+        };
+        let token = extract_token(message, rule.field.as_ref())?;
+        let claims = rule.verifier.verify(&token, now)?;
+        Ok(Admission {
+            subject: claims.subject().map(str::to_owned),
+            expires_at: Some(claims.expires_at()),
+            headers: claims.header_values(&rule.headers)?,
+        })
+    }
+}
+
+impl Admission {
+    /// That of a client who was not asked for a token.
+    #[must_use]
+    pub fn anonymous() -> Admission {
+        Admission {
+            subject: None,
+            expires_at: None,
+            headers: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Admission {
+    /// Shows the names of the headers and masks their values, which are claims.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.headers.iter().map(|(name, _)| name);
+        f.debug_struct("Admission")
+            .field("subject", &self.subject.as_ref().map(|_| "***"))
+            .field("expires_at", &self.expires_at)
+            .field("headers", &names.collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+/// Reads the pointer to the token, and tries those to the claims.
+fn check_pointers(
+    route: &Route,
+    token_field: Option<&str>,
+    problems: &mut Vec<Problem>,
+) -> Option<Pointer> {
+    let mut parse = |key: String, text: &str| {
+        Pointer::parse(text)
+            .map_err(|error| {
+                problems.push(Problem {
+                    severity: Severity::Error,
+                    line: Some(route.line),
+                    key,
+                    found: format!("{text:?}"),
+                    allowed: error.to_string(),
+                });
+            })
+            .ok()
+    };
+    let name = &route.name;
+    for mapped in route.headers.iter().filter(|h| h.claim.starts_with('/')) {
+        let key = format!("route.{name}.headers.{}", mapped.header);
+        parse(key, &mapped.claim);
+    }
+    token_field.and_then(|text| parse(format!("route.{name}.auth.token_field"), text))
+}
+
+fn load_verifier(
+    route: &Route,
+    jwt: &Jwt,
+    env: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Vec<Problem>,
+) -> Option<Verifier> {
+    match Verifier::load(&route.name, jwt, env) {
+        Ok((verifier, warnings)) => {
+            problems.extend(warnings);
+            Some(verifier)
+        }
+        Err(errors) => {
+            problems.extend(errors);
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

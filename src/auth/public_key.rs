@@ -1,0 +1,125 @@
+//! What a key is: its kind, which decides the algorithms it may be used with.
+//!
+//! Owns the recognition of PEM blocks (RFC 7468) and public keys. jsonwebtoken takes a key of
+//! any curve or size without a look; this looks.
+
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey,
+    RsaPublicKeyComponents,
+};
+use jsonwebtoken::DecodingKey;
+
+use crate::config::Algorithm;
+
+/// Bits of RSA keys: the lower bound is that of RFC 7518 §3.3, the upper that of aws-lc-rs.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+
+/// What a key must be for an algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Hmac,
+    Rsa,
+    P256,
+    P384,
+    Ed25519,
+}
+
+impl Kind {
+    pub(super) fn of(algorithm: Algorithm) -> Kind {
+        match algorithm {
+            Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => Kind::Hmac,
+            Algorithm::RS256
+            | Algorithm::RS384
+            | Algorithm::RS512
+            | Algorithm::PS256
+            | Algorithm::PS384
+            | Algorithm::PS512 => Kind::Rsa,
+            Algorithm::ES256 => Kind::P256,
+            Algorithm::ES384 => Kind::P384,
+            Algorithm::EdDSA => Kind::Ed25519,
+        }
+    }
+
+    /// With its article, for messages.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Kind::Hmac => "a secret of at least 32 random bytes",
+            Kind::Rsa => "an RSA key of 2048 to 8192 bits",
+            Kind::P256 => "an EC key on curve P-256",
+            Kind::P384 => "an EC key on curve P-384",
+            Kind::Ed25519 => "an Ed25519 key",
+        }
+    }
+}
+
+/// The labels of the PEM blocks in a text, as in `-----BEGIN label-----` (RFC 7468 §2).
+pub(super) fn pem_labels(text: &[u8]) -> Vec<String> {
+    String::from_utf8_lossy(text)
+        .lines()
+        .filter_map(|line| {
+            let label = line.trim().strip_prefix("-----BEGIN ")?;
+            label.strip_suffix("-----").map(str::to_owned)
+        })
+        .collect()
+}
+
+/// A public key and what it turned out to be.
+pub(super) struct PublicKey {
+    pub(super) key: DecodingKey,
+    /// `None`: of a family we know, but not one we take.
+    pub(super) kind: Option<Kind>,
+    /// With its article, for messages.
+    pub(super) found: String,
+}
+
+impl PublicKey {
+    /// `None`: of no family we know, or not readable at all.
+    pub(super) fn parse(pem: &[u8]) -> Option<PublicKey> {
+        rsa(pem).or_else(|| ec(pem)).or_else(|| ed25519(pem))
+    }
+}
+
+fn rsa(pem: &[u8]) -> Option<PublicKey> {
+    let key = DecodingKey::from_rsa_pem(pem).ok()?;
+    let der = key.try_get_as_bytes().ok()?;
+    let parsed = aws_lc_rs::rsa::PublicKey::from_der(der).ok()?;
+    let modulus = RsaPublicKeyComponents::<Vec<u8>>::from(&parsed).n;
+    let unused = modulus.first().map_or(0, |byte| byte.leading_zeros());
+    let bits = modulus.len() * 8 - unused as usize;
+    Some(PublicKey {
+        key,
+        kind: RSA_BITS.contains(&bits).then_some(Kind::Rsa),
+        found: format!("an RSA key of {bits} bits"),
+    })
+}
+
+fn ec(pem: &[u8]) -> Option<PublicKey> {
+    let key = DecodingKey::from_ec_pem(pem).ok()?;
+    let point = key.try_get_as_bytes().ok()?;
+    let kind = if ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).is_ok() {
+        Some(Kind::P256)
+    } else if ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point).is_ok() {
+        Some(Kind::P384)
+    } else {
+        None
+    };
+    let found = kind.map_or(
+        "an EC key on another curve than P-256 and P-384",
+        Kind::name,
+    );
+    Some(PublicKey {
+        key,
+        kind,
+        found: found.to_owned(),
+    })
+}
+
+fn ed25519(pem: &[u8]) -> Option<PublicKey> {
+    let key = DecodingKey::from_ed_pem(pem).ok()?;
+    ParsedPublicKey::new(&ED25519, key.try_get_as_bytes().ok()?).ok()?;
+    Some(PublicKey {
+        key,
+        kind: Some(Kind::Ed25519),
+        found: Kind::Ed25519.name().to_owned(),
+    })
+}
