@@ -136,9 +136,7 @@ where
     fn pump_from_downstream(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let session = &mut self.session;
         lend(session, Side::Downstream);
-        let mut moved = self
-            .downstream
-            .read(session, Side::Downstream, now, cx);
+        let mut moved = self.downstream.read(session, Side::Downstream, now, cx);
         if let Some(upstream) = &mut self.upstream {
             moved |= upstream.write(session, Side::Upstream, now, cx);
         }
@@ -153,9 +151,7 @@ where
         if let Some(upstream) = &mut self.upstream {
             moved = upstream.read(session, Side::Upstream, now, cx);
         }
-        moved |= self
-            .downstream
-            .write(session, Side::Downstream, now, cx);
+        moved |= self.downstream.write(session, Side::Downstream, now, cx);
         reclaim(session, Side::Upstream);
         moved
     }
@@ -181,9 +177,7 @@ where
             return false;
         }
         let at = tokio::time::Instant::from_std(deadline);
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(sleep_until(at)));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
         timer.as_mut().reset(at);
         self.armed = Some(deadline);
         if timer.as_mut().poll(cx).is_ready() {

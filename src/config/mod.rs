@@ -1,21 +1,129 @@
-//! Checked configuration: the types the program runs on.
+//! Checked configuration: the types the program runs on, and the way to them from a file.
+//!
+//! What a key may be, its default and the reason for it stand in the file of its section
+//! (`server`, `listener`, `route`, `auth`, `policy`, `upstream`); they read through `file`,
+//! which alone knows TOML. Nothing here opens what the configuration names: certificates,
+//! keys and secrets are looked at by those who use them.
 
+mod auth;
+mod file;
+mod listener;
+mod names;
+mod policy;
 pub mod problem;
+mod route;
+mod server;
+pub mod source;
+pub mod units;
+mod upstream;
+mod value;
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::file::{Reading, Reported, Section};
+use crate::config::problem::{Loaded, Problem, Refused};
+use crate::config::source::Source;
 use crate::proto::policy::Policy;
 
+/// Reads and checks a configuration file. Relative paths in it start from its folder.
+///
+/// # Errors
+/// Every problem of the file at once, or the one that it cannot be read.
+pub fn load(path: &Path) -> Result<Loaded, Refused> {
+    let base = path.parent().unwrap_or(Path::new(""));
+    match read(path) {
+        Ok(text) => parse(&text, base),
+        Err(error) => Err(Refused {
+            problems: vec![unreadable(path, &error)],
+            text: Source::default(),
+        }),
+    }
+}
+
+/// Checks the text of a configuration. Relative paths in it start from `base`.
+///
+/// # Errors
+/// Every problem of the text at once.
+pub fn parse(text: &str, base: &Path) -> Result<Loaded, Refused> {
+    let source = Source::new(text);
+    let reading = Reading::new(&source, base);
+    let config = reading
+        .document()
+        .and_then(|document| checked(document.root(&reading)));
+    let mut problems = reading.into_problems();
+    problem::sort(&mut problems);
+    match config {
+        Ok(config) if !problems.iter().any(Problem::is_error) => Ok(Loaded {
+            config,
+            warnings: problems,
+            text: source,
+        }),
+        _ => Err(Refused {
+            problems,
+            text: source,
+        }),
+    }
+}
+
+fn checked(mut root: Section<'_>) -> Result<Config, Reported> {
+    let server = root.section_or_empty("server").and_then(server::server);
+    let listeners = listener::listeners(&mut root);
+    let limits = root.section_or_empty("limits").and_then(server::limits);
+    let upstreams = upstream::upstreams(&mut root);
+    let names = upstreams.names.as_deref().map_err(|reported| *reported);
+    let routes = route::routes(&mut root, names);
+    root.done();
+    Ok(Config {
+        server: server?,
+        listeners: listeners?,
+        limits: limits?,
+        routes: routes?,
+        upstreams: upstreams.checked?,
+    })
+}
+
+/// Bytes of a configuration file: thousands of routes fit, and a wrong path such as a log or
+/// a device does not fill the memory.
+const LARGEST_FILE: u64 = 4 << 20;
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let read = File::open(path)?
+        .take(LARGEST_FILE + 1)
+        .read_to_string(&mut text)?;
+    if read as u64 > LARGEST_FILE {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "larger than 4MiB",
+        ));
+    }
+    Ok(text)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Problem {
+    let allowed = match error.kind() {
+        io::ErrorKind::NotFound => {
+            "an existing file: name it with --config, or run where proxy.toml is"
+        }
+        io::ErrorKind::PermissionDenied => "a file that this user may read",
+        _ => "a text file in UTF-8, at most 4MiB",
+    };
+    let found = format!("{} cannot be read: {error}", path.display());
+    Problem::error(None, "", found, allowed)
+}
+
 /// Where in the file a value stands: the 1-based line, for messages about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Line(pub u32);
 
 /// The whole configuration. Immutable; shared by all workers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Threads and drain.
     pub server: Server,
@@ -105,7 +213,7 @@ pub struct ProcessLimits {
 }
 
 /// `[[route]]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// Unique; names the route in logs and on the command line.
     pub name: String,
@@ -143,7 +251,7 @@ pub struct ClaimHeader {
 }
 
 /// `[[route]] host`: lower case, without port.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HostPattern {
     /// Exactly this host.
     Exact(String),
@@ -152,7 +260,7 @@ pub enum HostPattern {
 }
 
 /// `[[route]] path`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PathPattern {
     /// Exactly this path.
     Exact(String),
@@ -161,7 +269,7 @@ pub enum PathPattern {
 }
 
 /// `[route.auth]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Auth {
     /// Anyone whose origin passes.
     None,
@@ -219,7 +327,7 @@ pub enum KeySource {
 }
 
 /// `[[upstream]]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Upstream {
     /// Unique.
     pub name: String,

@@ -1,0 +1,71 @@
+//! `tidegate check`, and the loading that `run` shares with it.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::{CONFIG, env, report, say};
+use crate::config::problem::{self, Loaded, Problem};
+use crate::config::{self, source::Source};
+use crate::server::Prepared;
+
+/// Reports on `file`; 0 when it would start.
+pub fn check(file: &Path) -> ExitCode {
+    let loaded = load(file);
+    let (problems, verdict, code) = match &loaded {
+        Ok(found) => (&found.problems, "would start", ExitCode::SUCCESS),
+        Err(found) => (&found.problems, "refused", ExitCode::from(CONFIG)),
+    };
+    let errors = problems.iter().filter(|p| p.is_error()).count();
+    let warnings = problems.len() - errors;
+    say(&format!(
+        "{}: {verdict}; {errors} {}, {warnings} {}\n",
+        file.display(),
+        plural(errors, "error"),
+        plural(warnings, "warning"),
+    ));
+    code
+}
+
+/// A configuration that was loaded, or not, and what there is to say about it.
+pub struct Found<T> {
+    /// What came of it.
+    pub value: T,
+    /// Errors and warnings, in the order of the file.
+    pub problems: Vec<Problem>,
+}
+
+/// Loads a file and everything it names, and prints every problem.
+pub fn load(file: &Path) -> Result<Found<Prepared>, Found<()>> {
+    let loaded = match config::load(file) {
+        Ok(loaded) => loaded,
+        Err(refused) => return Err(finish(file, (), refused.problems, &refused.text)),
+    };
+    let Loaded {
+        config,
+        warnings: mut problems,
+        text,
+    } = loaded;
+    match Prepared::load(config, &env) {
+        Ok((prepared, more)) => {
+            problems.extend(more);
+            Ok(finish(file, prepared, problems, &text))
+        }
+        Err(more) => {
+            problems.extend(more);
+            Err(finish(file, (), problems, &text))
+        }
+    }
+}
+
+fn finish<T>(file: &Path, value: T, mut problems: Vec<Problem>, text: &Source) -> Found<T> {
+    problem::sort(&mut problems);
+    report(file, &problems, text);
+    Found { value, problems }
+}
+
+fn plural(count: usize, word: &str) -> String {
+    match count {
+        1 => word.to_owned(),
+        _ => format!("{word}s"),
+    }
+}

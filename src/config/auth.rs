@@ -1,0 +1,265 @@
+//! `[route.auth]` and `[route.auth.jwt]`: how a client proves who it is.
+//!
+//! Whether the key exists and fits its algorithm is not looked at here; what may be a secret
+//! is never printed.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::config::file::{Mismatch, Placed, Reported, Section, Value};
+use crate::config::names;
+use crate::config::server::HANDSHAKE_TIMES;
+use crate::config::value::{checked, duration, flag, in_memory, one_of, or_off, path, size, text};
+use crate::config::{Algorithm, Auth, Jwt, KeySource, Line};
+use crate::proto::policy::FirstMessage;
+
+/// Default of `timeout`: a client sends the token at once, so ten seconds forgive lost packets
+/// and a token that must first be fetched, and a silent stranger holds its slot no longer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Default of `max_size`: a token is 200 bytes to 4 KiB, and some JSON stands around it.
+const MAX_SIZE: u64 = 8 << 10;
+
+/// No token is shorter than 256 bytes with its JSON; every stranger may make us hold the rest.
+const MAX_SIZES: RangeInclusive<u64> = 256..=64 << 10;
+
+/// Longest `reply`: it is kept once per route and sent as one small frame.
+const LONGEST_REPLY: usize = 4 << 10;
+
+/// Default of `leeway`: clocks that a time server sets differ by far less than 30 seconds.
+const LEEWAY: Duration = Duration::from_secs(30);
+
+/// More than five minutes would make short-lived tokens long-lived.
+const LEEWAYS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(300);
+
+/// What `key` must look like.
+const KEY: &str = "key = { env = \"NAME\" } or key = { file = \"path\" }: secrets come from a file or the environment";
+
+/// What `method` must look like.
+const METHOD: &str = "\"first-message\", or \"none\" to admit everyone whose origin passes";
+
+/// What `issuer` must look like.
+const ISSUER: &str = "the `iss` that tokens must have: issuer = \"https://id.example.com\"";
+
+/// What `audience` must look like.
+const AUDIENCE: &str = "the `aud` values of which tokens must have one: audience = [\"chat\"]";
+
+/// Algorithms by the name a token's header has for them (RFC 7518 §3.1, RFC 8037 §3.1).
+static ALGORITHMS: [(&str, Algorithm); 12] = [
+    ("HS256", Algorithm::HS256),
+    ("HS384", Algorithm::HS384),
+    ("HS512", Algorithm::HS512),
+    ("RS256", Algorithm::RS256),
+    ("RS384", Algorithm::RS384),
+    ("RS512", Algorithm::RS512),
+    ("PS256", Algorithm::PS256),
+    ("PS384", Algorithm::PS384),
+    ("PS512", Algorithm::PS512),
+    ("ES256", Algorithm::ES256),
+    ("ES384", Algorithm::ES384),
+    ("EdDSA", Algorithm::EdDSA),
+];
+
+/// Keys of `[route.auth]` that say how the first message is read.
+const OF_FIRST_MESSAGE: [&str; 6] = [
+    "token_field",
+    "timeout",
+    "max_size",
+    "forward",
+    "reply",
+    "jwt",
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Method {
+    None,
+    FirstMessage,
+}
+
+/// Reads `[route.auth]` of a route.
+pub(super) fn auth(route: &mut Section<'_>) -> Result<(Auth, Option<FirstMessage>), Reported> {
+    let Some(mut section) = route.section("auth")? else {
+        return Err(route.missing("auth", &format!("[route.auth] with method = {METHOD}")));
+    };
+    let method = section.required("method", method, METHOD);
+    let outcome = match &method {
+        Ok(method) if method.value == Method::None => Ok(without_token(&mut section, method)),
+        // Nobody knows whether a token is wanted, so only what is written is checked.
+        Err(reported) if !section.has("jwt") => {
+            OF_FIRST_MESSAGE.iter().for_each(|key| section.expect(key));
+            Err(*reported)
+        }
+        _ => first_message(&mut section),
+    };
+    section.done();
+    method.and(outcome)
+}
+
+fn method(value: &Value<'_>) -> Result<Method, Mismatch> {
+    match value.text() {
+        Some("none") => Ok(Method::None),
+        Some("first-message") => Ok(Method::FirstMessage),
+        Some("header" | "cookie" | "subprotocol") => {
+            let found = format!("{}: this method is not available", value.describe());
+            Err(Mismatch::new(found, METHOD))
+        }
+        _ => Err(Mismatch::of(value, METHOD)),
+    }
+}
+
+fn without_token(
+    section: &mut Section<'_>,
+    method: &Placed<Method>,
+) -> (Auth, Option<FirstMessage>) {
+    for key in OF_FIRST_MESSAGE {
+        if section.has(key) {
+            let found = format!("`{key}` beside method = \"none\", which reads no token");
+            let allowed = "method = \"first-message\", or no such key";
+            section.error(key, section.line_of(key), found, allowed);
+        }
+    }
+    let found = "no token is asked for: everyone whose origin passes is admitted";
+    section.warning(
+        "method",
+        method.line,
+        found,
+        "method = \"first-message\" with [route.auth.jwt]",
+    );
+    (Auth::None, None)
+}
+
+fn first_message(section: &mut Section<'_>) -> Result<(Auth, Option<FirstMessage>), Reported> {
+    let pointer = "a JSON pointer (RFC 6901): \"/token\", \"/auth/jwt\"";
+    let token_field = section.optional("token_field", checked(names::pointer, pointer));
+    let timeout = section.or("timeout", duration(HANDSHAKE_TIMES), TIMEOUT);
+    let max_size = section.or("max_size", size(MAX_SIZES), MAX_SIZE);
+    let forward = section.or("forward", flag, false);
+    let reply = section.optional("reply", reply);
+    let jwt = match section.section("jwt") {
+        Ok(Some(keys)) => jwt(keys),
+        Ok(None) => Err(section.missing("jwt", "[route.auth.jwt]: what makes a token good")),
+        Err(reported) => Err(reported),
+    };
+    let auth = Auth::FirstMessage {
+        token_field: token_field?.map(|pointer| pointer.value),
+        jwt: jwt?,
+    };
+    let policy = FirstMessage {
+        timeout: timeout?.value,
+        max_size: in_memory(max_size?.value),
+        forward: forward?.value,
+        reply: reply?.map(|reply| reply.value),
+    };
+    Ok((auth, Some(policy)))
+}
+
+fn reply(value: &Value<'_>) -> Result<String, Mismatch> {
+    let allowed = format!("a text of 1 to {LONGEST_REPLY} bytes; leave the key out to send none");
+    let Ok(reply) = text(value) else {
+        return Err(Mismatch::of(value, allowed));
+    };
+    if (1..=LONGEST_REPLY).contains(&reply.len()) {
+        return Ok(reply);
+    }
+    Err(Mismatch::new(
+        format!("a text of {} bytes", reply.len()),
+        allowed,
+    ))
+}
+
+fn jwt(mut section: Section<'_>) -> Result<Jwt, Reported> {
+    let algorithm = algorithm(&mut section);
+    section.refuse("jwks", "`jwks`: fetching keys is not available", KEY);
+    let key = key(&mut section);
+    let issuer = section.required("issuer", or_off(filled), ISSUER);
+    let audience = section.required("audience", or_off(audience), AUDIENCE);
+    let leeway = section.or("leeway", duration(LEEWAYS), LEEWAY);
+    if let Ok(Placed {
+        value: None, line, ..
+    }) = issuer
+    {
+        let found = "a token of any issuer is good when the key fits";
+        section.warning("issuer", line, found, ISSUER);
+    }
+    if let Ok(Placed {
+        value: None, line, ..
+    }) = audience
+    {
+        let found = "a token for any audience is good, also one made for another service";
+        section.warning("audience", line, found, AUDIENCE);
+    }
+    section.done();
+    let (key, line) = key?;
+    Ok(Jwt {
+        algorithms: vec![algorithm?],
+        key,
+        issuer: issuer?.value,
+        audience: audience?.value.unwrap_or_default(),
+        leeway: leeway?.value,
+        line,
+    })
+}
+
+/// Exactly one: a key that verifies with two algorithms lets the sender of a token choose
+/// the weaker, or take a public key for a shared secret (RFC 8725 §3.1).
+fn algorithm(section: &mut Section<'_>) -> Result<Algorithm, Reported> {
+    let allowed =
+        "exactly one algorithm, since one key is for one algorithm: algorithms = [\"HS256\"]";
+    let Some(written) = section.list("algorithms", one_of(&ALGORITHMS))? else {
+        return Err(section.missing("algorithms", allowed));
+    };
+    match written.value.as_slice() {
+        [only] => Ok(only.value),
+        several => {
+            let found = format!("{} algorithms", several.len());
+            Err(section.error("algorithms", written.line, found, allowed))
+        }
+    }
+}
+
+fn key(section: &mut Section<'_>) -> Result<(KeySource, Line), Reported> {
+    let table = |value: &Value<'_>| match value.is_table() {
+        true => Ok(()),
+        false => Err(Mismatch::new("a key in the file itself (not shown)", KEY)),
+    };
+    let line = section.required("key", table, KEY)?.at();
+    let mut keys = section.section_or_empty("key")?;
+    let env = keys.optional("env", variable);
+    let file = keys.optional("file", path);
+    let source = match (env, file) {
+        (Ok(Some(env)), Ok(None)) => Ok(KeySource::Env(env.value)),
+        (Ok(None), Ok(Some(file))) => Ok(KeySource::File(keys.resolve(&file.value))),
+        (Ok(None), Ok(None)) => Err(keys.error("", Some(line), "neither `env` nor `file`", KEY)),
+        (Ok(Some(_)), Ok(Some(_))) => Err(keys.error("", Some(line), "both `env` and `file`", KEY)),
+        (Err(reported), _) | (_, Err(reported)) => Err(reported),
+    };
+    keys.done();
+    Ok((source?, line))
+}
+
+/// The text is not printed when it is no name: it may be the secret itself.
+fn variable(value: &Value<'_>) -> Result<String, Mismatch> {
+    let name = value.text().filter(|name| names::is_variable(name));
+    name.map(str::to_owned).ok_or_else(|| {
+        let allowed = "the name of a variable, of letters, digits and _: \"TIDEGATE_JWT_SECRET\"";
+        Mismatch::new("no name of a variable (not shown)", allowed)
+    })
+}
+
+fn filled(value: &Value<'_>) -> Result<String, Mismatch> {
+    let text = value.text().filter(|text| !text.is_empty());
+    text.map(str::to_owned)
+        .ok_or_else(|| Mismatch::of(value, ISSUER))
+}
+
+fn audience(value: &Value<'_>) -> Result<Vec<String>, Mismatch> {
+    let items = value.items().filter(|items| !items.is_empty());
+    let Some(items) = items else {
+        return Err(Mismatch::of(value, AUDIENCE));
+    };
+    let wrong = |_| Mismatch::new("an audience that is no text, or empty", AUDIENCE);
+    items
+        .iter()
+        .map(|item| filled(item).map_err(wrong))
+        .collect()
+}

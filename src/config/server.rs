@@ -1,0 +1,135 @@
+//! `[server]` and `[limits]`: what holds for the whole process.
+
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::thread;
+use std::time::Duration;
+
+use crate::config::file::{Mismatch, Reported, Section, Value};
+use crate::config::units::duration_text;
+use crate::config::value::{count, duration, in_memory, size};
+use crate::config::{Drain, ProcessLimits, Server};
+
+/// Most worker threads: more than any machine has cores to run them on.
+const MOST_WORKERS: u64 = 1024;
+
+/// Default of `drain.grace`: what Kubernetes waits by default between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Default of `drain.spread`: clients that come back over ten seconds instead of all at once
+/// are a load that the next instance can take, and two thirds of the grace period remain.
+const SPREAD: Duration = Duration::from_secs(10);
+
+/// A session that lasts longer than a day is not waited for.
+const GRACES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+
+/// Default of `max_connections`: at a few KiB each, idle, they fit in 1 GiB.
+const MAX_CONNECTIONS: u64 = 100_000;
+
+/// Default of `max_connections_per_ip`: an office behind one address fits, and one host
+/// alone takes at most a hundredth of the whole.
+const MAX_CONNECTIONS_PER_IP: u64 = 1_000;
+
+/// Most connections: what the file descriptors of one large machine allow.
+const MOST_CONNECTIONS: u64 = 10_000_000;
+
+/// Default of `request_head_timeout`: a request head is one packet, so ten seconds forgive
+/// three lost ones on a bad line, and a slow-loris holds its slot no longer.
+const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Below a tenth of a second honest clients fail; above five minutes it protects nothing.
+pub(super) const HANDSHAKE_TIMES: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(300);
+
+/// Default of `max_request_head`: browsers send 1 to 2 KiB, large cookies bring it to 8 KiB.
+const MAX_REQUEST_HEAD: u64 = 16 << 10;
+
+/// The HTTP library's own buffer is never smaller than 8 KiB, and every stranger may make us
+/// hold the largest.
+const REQUEST_HEADS: RangeInclusive<u64> = 8 << 10..=256 << 10;
+
+/// Default of `max_headers`: browsers send about twenty, proxies before us add a dozen.
+const MAX_HEADERS: u64 = 64;
+
+/// Fewer than sixteen would refuse ordinary browsers.
+const HEADER_COUNTS: RangeInclusive<u64> = 16..=256;
+
+/// Reads `[server]`.
+pub(super) fn server(mut section: Section<'_>) -> Result<Server, Reported> {
+    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let workers = section.or("workers", workers, cores);
+    let drain = section.section_or_empty("drain").and_then(drain);
+    section.done();
+    Ok(Server {
+        workers: workers?.value,
+        drain: drain?,
+    })
+}
+
+/// Reads `[limits]`.
+pub(super) fn limits(mut section: Section<'_>) -> Result<ProcessLimits, Reported> {
+    let connections = 1..=MOST_CONNECTIONS;
+    let total = section.or(
+        "max_connections",
+        count(connections.clone()),
+        MAX_CONNECTIONS,
+    );
+    let per_ip = section.or(
+        "max_connections_per_ip",
+        count(connections),
+        MAX_CONNECTIONS_PER_IP,
+    );
+    let timeout = section.or(
+        "request_head_timeout",
+        duration(HANDSHAKE_TIMES),
+        REQUEST_HEAD_TIMEOUT,
+    );
+    let head = section.or("max_request_head", size(REQUEST_HEADS), MAX_REQUEST_HEAD);
+    let headers = section.or("max_headers", count(HEADER_COUNTS), MAX_HEADERS);
+    section.done();
+    Ok(ProcessLimits {
+        max_connections: in_memory(total?.value),
+        max_connections_per_ip: in_memory(per_ip?.value),
+        request_head_timeout: timeout?.value,
+        max_request_head: in_memory(head?.value),
+        max_headers: in_memory(headers?.value),
+    })
+}
+
+fn drain(mut section: Section<'_>) -> Result<Drain, Reported> {
+    let grace = section.or("grace", duration(GRACES), GRACE);
+    let spread = section.or("spread", duration(Duration::ZERO..=*GRACES.end()), SPREAD);
+    let outcome = grace.and_then(|grace| {
+        let spread = spread?;
+        if spread.value > grace.value {
+            let found = format!(
+                "spread {} above grace {}",
+                spread.show(|time| duration_text(*time)),
+                grace.show(|time| duration_text(*time)),
+            );
+            let allowed = "at most the grace period: sessions that are closed after it are cut off";
+            return Err(section.error("spread", spread.line.max(grace.line), found, allowed));
+        }
+        Ok(Drain {
+            grace: grace.value,
+            spread: spread.value,
+        })
+    });
+    section.done();
+    outcome
+}
+
+fn workers(value: &Value<'_>) -> Result<NonZeroUsize, Mismatch> {
+    if value.text() == Some("auto") {
+        return Ok(thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
+    }
+    let threads = value.count().filter(|threads| *threads <= MOST_WORKERS);
+    threads
+        .and_then(|threads| NonZeroUsize::new(in_memory(threads)))
+        .ok_or_else(|| {
+            Mismatch::of(
+                value,
+                format!("\"auto\" (one per core), or a whole number from 1 to {MOST_WORKERS}"),
+            )
+        })
+}

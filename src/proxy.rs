@@ -1,0 +1,342 @@
+//! One connection, from the accept to its record: the steps of the design, top to bottom.
+//!
+//! This is where the IO modules meet; they do not know each other. Everything that is cold
+//! after the opening handshake is dropped here, and the session goes on as a task of its
+//! own, so that nothing of the handshake's memory stays with it.
+
+mod session;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout_at;
+
+use crate::auth::Authenticator;
+use crate::config::{ClaimHeader, Config};
+use crate::drain::{Registry, Seat};
+use crate::http::{self, Accept, HeadLimits, NotOpened, Opened, Request};
+use crate::listener::{Accepted, Full, Permit, Permits};
+use crate::proto::handshake::reject::Reject;
+use crate::proto::handshake::server::{Opening, choose_subprotocol};
+use crate::proto::handshake::{Field, forward};
+use crate::proxy::session::{Awaiting, spawn_session};
+use crate::relay::Stop;
+use crate::route::{RouteEntry, Routes};
+use crate::telemetry::{Telemetry, chain};
+use crate::tls::{Acceptor, Downstream};
+use crate::upstream::{Connected, DialFailed, DialRequest, Scheme, Upstream};
+
+/// What the connections of one worker share.
+#[derive(Debug)]
+pub struct Worker {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Hosts, paths and origins.
+    pub routes: Arc<Routes>,
+    /// By the route's index.
+    pub authenticators: Arc<[Authenticator]>,
+    /// By the upstream's index.
+    pub upstreams: Vec<Upstream>,
+    /// The caps, shared with the other workers.
+    pub permits: Permits,
+    /// Counters and records, shared with the other workers.
+    pub telemetry: Arc<Telemetry>,
+    /// The connections that are here.
+    pub registry: Registry<Stop>,
+}
+
+/// How connections come in at one listener.
+#[derive(Debug)]
+pub enum Entrance {
+    /// In clear.
+    Plaintext,
+    /// Over TLS.
+    Tls {
+        /// Certificates and versions.
+        acceptor: Acceptor,
+        /// Longest TLS handshake.
+        timeout: Duration,
+    },
+}
+
+/// What a connection holds from the accept to its end.
+struct Held {
+    worker: Rc<Worker>,
+    peer: SocketAddr,
+    seat: Seat<Stop>,
+    _permit: Permit,
+}
+
+type Client = Request<Downstream>;
+
+/// Serves one accepted connection. Its session, if it becomes one, goes on as a task of
+/// its own after this returns.
+pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Rc<Entrance>) {
+    worker.telemetry.counters.accepted.add();
+    let Some(permit) = take_permit(&worker, accepted.peer) else {
+        return;
+    };
+    let held = Held {
+        seat: worker.registry.enter(Stop::default()),
+        peer: accepted.peer,
+        _permit: permit,
+        worker,
+    };
+    let Some(stream) = terminate_tls(&held.worker, accepted.tcp, &entrance).await else {
+        return;
+    };
+    let scheme = if stream.is_tls() {
+        Scheme::Https
+    } else {
+        Scheme::Http
+    };
+    let Some(client) = read_request(&held.worker, stream).await else {
+        return;
+    };
+    match judge(&held.worker, &client) {
+        Err(reject) => refuse(&held, client, reject).await,
+        Ok((index, subprotocol)) => {
+            let request = dial_request(&held, index, &client, scheme, subprotocol.as_deref());
+            open(held, index, client, subprotocol, request).await;
+        }
+    }
+}
+
+/// Step 1: the caps.
+fn take_permit(worker: &Worker, peer: SocketAddr) -> Option<Permit> {
+    let counters = &worker.telemetry.counters;
+    worker
+        .permits
+        .take(peer.ip())
+        .inspect_err(|full| {
+            match full {
+                Full::Process => counters.over_process_cap.add(),
+                Full::Address => counters.over_address_cap.add(),
+            }
+            tracing::debug!(client = %peer, %full, "connection refused");
+        })
+        .ok()
+}
+
+/// Step 2: the TLS handshake, under its deadline.
+async fn terminate_tls(worker: &Worker, tcp: TcpStream, entrance: &Entrance) -> Option<Downstream> {
+    let Entrance::Tls { acceptor, timeout } = entrance else {
+        return Some(Downstream::Plain(tcp));
+    };
+    let deadline = tokio::time::Instant::now() + *timeout;
+    // Boxed, so that the task that waits here stays small.
+    let failed = match timeout_at(deadline, Box::pin(acceptor.accept(tcp))).await {
+        Ok(Ok(stream)) => return Some(Downstream::Tls(stream)),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "not complete in time".to_owned(),
+    };
+    worker.telemetry.counters.tls_failed.add();
+    tracing::debug!(reason = failed, "TLS handshake failed");
+    None
+}
+
+/// Steps 3 and 4: one bounded request head, checked.
+async fn read_request(worker: &Worker, stream: Downstream) -> Option<Client> {
+    let limits = &worker.config.limits;
+    let head = HeadLimits {
+        deadline: tokio::time::Instant::now() + limits.request_head_timeout,
+        max_head: limits.max_request_head,
+        max_headers: limits.max_headers,
+    };
+    match http::read_request(stream, &head).await {
+        Ok(client) => Some(client),
+        Err(why) => {
+            count_not_opened(worker, &why);
+            None
+        }
+    }
+}
+
+/// Steps 5 to 7: the route, the origin, the subprotocol.
+fn judge(worker: &Worker, client: &Client) -> Result<(usize, Option<String>), Reject> {
+    let opening = client.opening();
+    let entry = worker
+        .routes
+        .find(opening.host(), opening.path())
+        .ok_or(Reject::NoRoute)?;
+    check_origin(entry, client)?;
+    let route = &entry.route;
+    let chosen = choose_subprotocol(opening.subprotocols(), &route.subprotocols);
+    if chosen.is_none() && route.subprotocols_required {
+        return Err(Reject::NoCommonSubprotocol);
+    }
+    Ok((entry.index, chosen.map(str::to_owned)))
+}
+
+fn check_origin(entry: &RouteEntry, client: &Client) -> Result<(), Reject> {
+    let origins = client.fields();
+    let origins = origins
+        .iter()
+        .filter(|(name, _)| *name == "origin")
+        .map(|(_, value)| *value);
+    entry.origins.check(origins).map_err(|refused| {
+        tracing::debug!(route = entry.route.name, %refused, "origin refused");
+        Reject::Origin
+    })
+}
+
+async fn refuse(held: &Held, client: Client, reject: Reject) {
+    count_not_opened(&held.worker, &NotOpened::Rejected(reject));
+    client.reject(reject).await;
+}
+
+fn count_not_opened(worker: &Worker, why: &NotOpened) {
+    let counters = &worker.telemetry.counters;
+    match why {
+        NotOpened::Rejected(_) => counters.rejected.add(),
+        _ => counters.no_request.add(),
+    }
+    tracing::debug!(reason = %why, "not opened");
+}
+
+/// Everything the upstream will be told, gathered while the request head is at hand.
+fn dial_request(
+    held: &Held,
+    index: usize,
+    client: &Client,
+    scheme: Scheme,
+    subprotocol: Option<&str>,
+) -> Option<Box<DialRequest>> {
+    let route = held.worker.config.routes.get(index)?;
+    let opening = client.opening();
+    let fields = client.fields();
+    let replaced: Vec<&str> = route.headers.iter().map(header_name).collect();
+    let passed = forward::request_fields(&fields, &replaced);
+    let origin = fields.iter().find(|(name, _)| *name == "origin");
+    Some(Box::new(DialRequest {
+        path_and_query: opening.path_and_query().to_owned(),
+        host: opening.authority().to_owned(),
+        origin: origin.and_then(|(_, value)| String::from_utf8(value.to_vec()).ok()),
+        client_ip: held.peer.ip().to_canonical(),
+        scheme,
+        request_id: request_id()?,
+        subprotocols: offered(route.policy.first_message.is_some(), opening, subprotocol),
+        passed: passed
+            .into_iter()
+            .map(|(name, value)| Field {
+                name: name.to_owned(),
+                value: value.to_vec(),
+            })
+            .collect(),
+        mapped: Vec::new(),
+        key: random()?,
+    }))
+}
+
+/// Where the edge has already answered the client, the upstream may agree to what was
+/// answered; else it chooses from what the client offered.
+fn offered(answered: bool, opening: &Opening, chosen: Option<&str>) -> Vec<String> {
+    match (answered, chosen) {
+        (true, chosen) => chosen.map(str::to_owned).into_iter().collect(),
+        (false, _) => opening.subprotocols().to_vec(),
+    }
+}
+
+fn header_name(mapped: &ClaimHeader) -> &str {
+    &mapped.header
+}
+
+/// Steps 8 and 12, in the order the route asks for: the edge's own answer first, where the
+/// first message decides; else the upstream's.
+async fn open(
+    held: Held,
+    index: usize,
+    client: Client,
+    subprotocol: Option<String>,
+    request: Option<Box<DialRequest>>,
+) {
+    let Some(request) = request else {
+        // No randomness, no session: the keys would be guessable.
+        tracing::error!("the system gives no random bytes");
+        return client.reject(Reject::Unavailable).await;
+    };
+    let Some(route) = held.worker.config.routes.get(index) else {
+        return;
+    };
+    if route.policy.first_message.is_some() {
+        let accept = Accept {
+            subprotocol,
+            fields: Vec::new(),
+        };
+        if let Some(opened) = answer(&held, client, accept).await {
+            spawn_session(held, index, opened, Awaiting::Token(request));
+        }
+    } else if let Some((client, connected)) = dial_first(&held, index, client, &request).await {
+        let accept = Accept {
+            subprotocol: connected.subprotocol.clone(),
+            fields: connected.set_cookies.clone(),
+        };
+        if let Some(opened) = answer(&held, client, accept).await {
+            let connected = Awaiting::Nothing(request.request_id, Box::new(connected));
+            spawn_session(held, index, opened, connected);
+        }
+    }
+}
+
+/// Step 8.
+async fn answer(held: &Held, client: Client, accept: Accept) -> Option<Opened<Downstream>> {
+    match client.accept(accept).await {
+        Ok(opened) => {
+            held.worker.telemetry.counters.sessions.add();
+            Some(opened)
+        }
+        Err(why) => {
+            count_not_opened(&held.worker, &why);
+            None
+        }
+    }
+}
+
+/// Step 12 before step 8: the upstream's own refusal reaches the client.
+async fn dial_first(
+    held: &Held,
+    index: usize,
+    mut client: Client,
+    request: &DialRequest,
+) -> Option<(Client, Connected)> {
+    let upstream = held.worker.upstream_of(index)?;
+    let dialed = tokio::select! {
+        dialed = upstream.dial(request) => dialed,
+        why = client.abandoned() => {
+            count_not_opened(&held.worker, &why);
+            return None;
+        }
+    };
+    match dialed {
+        Ok(connected) => Some((client, connected)),
+        Err(failed) => {
+            tracing::debug!(client = %held.peer, reason = %chain(&failed), "dial failed");
+            held.worker.telemetry.counters.rejected.add();
+            match failed {
+                DialFailed::Refused(refusal) => client.relay(refusal).await,
+                other => client.reject(other.reject()).await,
+            }
+            None
+        }
+    }
+}
+
+impl Worker {
+    fn upstream_of(&self, route: usize) -> Option<&Upstream> {
+        let route = self.config.routes.get(route)?;
+        self.upstreams.get(route.upstream)
+    }
+}
+
+fn random<const N: usize>() -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn request_id() -> Option<String> {
+    Some(format!("{:032x}", u128::from_be_bytes(random::<16>()?)))
+}

@@ -1,0 +1,182 @@
+//! Steps 9 to 15: a session's own task, from the 101 to the record.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+
+use crate::auth::Admission;
+use crate::http::Opened;
+use crate::proto::cause::DialFailure;
+use crate::proto::handshake::Field;
+use crate::proto::session::{Event, MaskKeys, Session, TokenVerdict};
+use crate::proxy::{Held, random};
+use crate::relay::Relay;
+use crate::telemetry::{Record, chain};
+use crate::tls::Downstream;
+use crate::upstream::{Connected, DialFailed, DialRequest};
+
+/// What a session still needs when its 101 has been answered.
+pub(super) enum Awaiting {
+    Token(Box<DialRequest>),
+    Nothing(String, Box<Connected>),
+}
+
+/// Step 9: the session becomes a task of its own.
+pub(super) fn spawn_session(
+    held: Held,
+    index: usize,
+    opened: Opened<Downstream>,
+    awaiting: Awaiting,
+) {
+    let Some(route) = held.worker.config.routes.get(index) else {
+        return;
+    };
+    let Some(mask_keys) = random::<8>() else {
+        tracing::error!("the system gives no random bytes");
+        return;
+    };
+    let [a, b, c, d, e, f, g, h] = mask_keys;
+    let mask_keys = MaskKeys {
+        first_message: [a, b, c, d],
+        close: [e, f, g, h],
+    };
+    let began = Instant::now();
+    let session = Session::new(Arc::clone(&route.policy), mask_keys, now());
+    let stop = Rc::clone(&held.seat.handle);
+    if held.worker.registry.is_draining() {
+        stop.request();
+    }
+    let mut relay = Relay::new(session, opened.stream, opened.early, stop);
+    let mut running = Running {
+        id: String::new(),
+        index,
+        began,
+        subject: None,
+        endpoint: None,
+        detail: None,
+        request: None,
+        held,
+    };
+    match awaiting {
+        Awaiting::Token(request) => {
+            running.id.clone_from(&request.request_id);
+            running.request = Some(request);
+        }
+        Awaiting::Nothing(id, connected) => {
+            running.id = id;
+            running.endpoint = Some(connected.endpoint);
+            relay.connect(connected.stream, connected.early);
+        }
+    }
+    tokio::task::spawn_local(run(Box::new(running), Box::new(relay)));
+}
+
+/// A session and what its record will say.
+struct Running {
+    id: String,
+    index: usize,
+    began: Instant,
+    subject: Option<String>,
+    endpoint: Option<String>,
+    detail: Option<String>,
+    request: Option<Box<DialRequest>>,
+    held: Held,
+}
+
+/// Steps 10 to 15.
+async fn run(mut running: Box<Running>, mut relay: Box<Relay<Downstream, TcpStream>>) {
+    loop {
+        match relay.next_event().await {
+            Event::VerifyToken(first_message) => {
+                let verdict = running.verify(&first_message);
+                relay.session_mut().handle_token(verdict, now());
+            }
+            Event::Dial => {
+                let dialed = match running.dial().await {
+                    Ok((stream, early)) => {
+                        relay.connect(stream, early);
+                        Ok(())
+                    }
+                    Err(failure) => Err(failure),
+                };
+                relay.session_mut().handle_dialed(dialed, now());
+            }
+            Event::Ended => break,
+        }
+    }
+    let worker = &running.held.worker;
+    let route = worker.config.routes.get(running.index);
+    worker.telemetry.record(&Record {
+        id: running.id,
+        route: route.map(|route| route.name.clone()).unwrap_or_default(),
+        subject: running.subject,
+        client: running.held.peer,
+        endpoint: running.endpoint,
+        detail: running.detail,
+        duration: running.began.elapsed(),
+        summary: relay.session_mut().summary(),
+    });
+}
+
+impl Running {
+    /// Step 11. The reason of a refusal stays here.
+    fn verify(&mut self, first_message: &str) -> TokenVerdict {
+        let Some(authenticator) = self.held.worker.authenticators.get(self.index) else {
+            return TokenVerdict::Refused;
+        };
+        match authenticator.admit(first_message, SystemTime::now()) {
+            Ok(Admission {
+                subject, headers, ..
+            }) => {
+                self.subject = subject;
+                if let Some(request) = &mut self.request {
+                    request.mapped = headers.into_iter().map(field).collect();
+                }
+                TokenVerdict::Admitted
+            }
+            Err(refused) => {
+                self.detail = Some(chain(&refused));
+                TokenVerdict::Refused
+            }
+        }
+    }
+
+    /// Step 12.
+    async fn dial(&mut self) -> Result<(TcpStream, Bytes), DialFailure> {
+        let (Some(request), Some(upstream)) = (
+            self.request.take(),
+            self.held.worker.upstream_of(self.index),
+        ) else {
+            return Err(DialFailure::Unreachable);
+        };
+        match upstream.dial(&request).await {
+            Ok(connected) => {
+                self.endpoint = Some(connected.endpoint);
+                Ok((connected.stream, connected.early))
+            }
+            Err(failed) => {
+                self.detail = Some(chain(&failed));
+                Err(match failed {
+                    DialFailed::Unreachable(_) => DialFailure::Unreachable,
+                    DialFailed::TimedOut(_) => DialFailure::TimedOut,
+                    _ => DialFailure::Refused,
+                })
+            }
+        }
+    }
+}
+
+fn field((name, value): (String, String)) -> Field {
+    Field {
+        name,
+        value: value.into_bytes(),
+    }
+}
+
+/// The clock as the session reads it: tokio's, so that tests can move it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

@@ -1,0 +1,294 @@
+//! The running process: loads what the configuration names, binds, and serves on one
+//! single-threaded worker per core until it is told to stop.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::auth::Authenticator;
+use crate::config::problem::{Problem, Severity};
+use crate::config::{Config, Drain};
+use crate::drain::Registry;
+use crate::listener::{self, Listener, Permits};
+use crate::proxy::{self, Entrance, Worker};
+use crate::relay::Stop;
+use crate::route::Routes;
+use crate::telemetry::{Observer, Telemetry};
+use crate::tls::Acceptor;
+use crate::upstream::Upstream;
+
+/// A configuration whose files and secrets are loaded: it would start.
+#[derive(Debug)]
+pub struct Prepared {
+    config: Arc<Config>,
+    acceptors: Vec<Option<Acceptor>>,
+    authenticators: Arc<[Authenticator]>,
+    routes: Arc<Routes>,
+}
+
+/// A process that serves.
+#[derive(Debug)]
+pub struct Running {
+    /// What is listened on, in the order of the configuration, with real ports.
+    pub addresses: Vec<SocketAddr>,
+    /// Counters and records.
+    pub telemetry: Arc<Telemetry>,
+    stop: watch::Sender<Phase>,
+    workers: Vec<JoinHandle<()>>,
+    ended: mpsc::Receiver<()>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serve,
+    Drain,
+}
+
+/// Everything one worker thread starts with.
+struct WorkerStart {
+    config: Arc<Config>,
+    authenticators: Arc<[Authenticator]>,
+    routes: Arc<Routes>,
+    permits: Permits,
+    telemetry: Arc<Telemetry>,
+    listeners: Vec<(TcpListener, u32, Option<(Acceptor, Duration)>)>,
+    phase: watch::Receiver<Phase>,
+    /// Dropped at the end: so the end is known.
+    _ended: mpsc::Sender<()>,
+}
+
+impl Prepared {
+    /// Loads certificates, keys and secrets; `env` looks an environment variable up. The
+    /// second part is the warnings.
+    ///
+    /// # Errors
+    ///
+    /// Every problem found, warnings included.
+    pub fn load(
+        config: Config,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut acceptors = Vec::new();
+        for (index, listener) in config.listeners.iter().enumerate() {
+            let Some(tls) = &listener.tls else {
+                acceptors.push(None);
+                continue;
+            };
+            let loaded = Acceptor::load(tls, &format!("listener[{index}].tls"));
+            acceptors.push(keep(loaded, &mut problems));
+        }
+        let mut authenticators = Vec::new();
+        for route in &config.routes {
+            let loaded = Authenticator::load(route, env);
+            authenticators.extend(keep(loaded, &mut problems));
+        }
+        let routes = Routes::new(&config.routes)
+            .map_err(|error| {
+                let key = format!("route.{}.origins", error.route);
+                let found = error.origin.clone();
+                problems.push(Problem::error(None, key, found, error.source.to_string()));
+            })
+            .ok();
+        match routes {
+            Some(routes) if problems.iter().all(|p| p.severity == Severity::Warning) => {
+                let prepared = Self {
+                    config: Arc::new(config),
+                    acceptors,
+                    authenticators: authenticators.into(),
+                    routes: Arc::new(routes),
+                };
+                Ok((prepared, problems))
+            }
+            _ => Err(problems),
+        }
+    }
+
+    /// Binds every listener and starts the workers.
+    ///
+    /// # Errors
+    ///
+    /// An address that cannot be bound, or a thread that cannot be started.
+    pub fn start(self, observer: Option<Observer>) -> io::Result<Running> {
+        let workers = self.config.server.workers.get();
+        let mut sockets: HashMap<usize, Vec<TcpListener>> = HashMap::new();
+        let mut addresses = Vec::new();
+        for (index, listener) in self.config.listeners.iter().enumerate() {
+            let bound = listener::bind(listener.bind, workers)?;
+            addresses.extend(bound.first().map(TcpListener::local_addr).transpose()?);
+            sockets.insert(index, bound);
+        }
+        let limits = &self.config.limits;
+        let permits = Permits::new(limits.max_connections, limits.max_connections_per_ip);
+        let telemetry = Arc::new(Telemetry::new(observer));
+        let (stop, phase) = watch::channel(Phase::Serve);
+        let (alive, ended) = mpsc::channel(1);
+        let mut threads = Vec::new();
+        for worker in 0..workers {
+            let start = WorkerStart {
+                config: Arc::clone(&self.config),
+                authenticators: Arc::clone(&self.authenticators),
+                routes: Arc::clone(&self.routes),
+                permits: permits.clone(),
+                telemetry: Arc::clone(&telemetry),
+                listeners: self.listeners_of_one_worker(&mut sockets),
+                phase: phase.clone(),
+                _ended: alive.clone(),
+            };
+            let name = format!("worker-{worker}");
+            threads.push(thread::Builder::new().name(name).spawn(|| work(start))?);
+        }
+        Ok(Running {
+            addresses,
+            telemetry,
+            stop,
+            workers: threads,
+            ended,
+        })
+    }
+
+    fn listeners_of_one_worker(
+        &self,
+        sockets: &mut HashMap<usize, Vec<TcpListener>>,
+    ) -> Vec<(TcpListener, u32, Option<(Acceptor, Duration)>)> {
+        let mut mine = Vec::new();
+        for (index, listener) in self.config.listeners.iter().enumerate() {
+            let socket = sockets.get_mut(&index).and_then(Vec::pop);
+            let acceptor = self.acceptors.get(index).cloned().flatten();
+            let tls = acceptor.zip(listener.tls.as_ref().map(|tls| tls.handshake_timeout));
+            if let Some(socket) = socket {
+                mine.push((socket, listener.notsent_lowat, tls));
+            }
+        }
+        mine
+    }
+}
+
+impl Running {
+    /// Stops accepting, and asks every session to end; see [`Drain`].
+    pub fn drain(&self) {
+        // Nobody left to hear it means that all workers have ended.
+        let _ = self.stop.send(Phase::Drain);
+    }
+
+    /// Resolves when every worker has ended.
+    pub async fn ended(&mut self) {
+        while self.ended.recv().await.is_some() {}
+    }
+
+    /// Waits for every worker.
+    ///
+    /// # Errors
+    ///
+    /// A worker that panicked.
+    pub fn join(self) -> thread::Result<()> {
+        for worker in self.workers {
+            worker.join()?;
+        }
+        Ok(())
+    }
+}
+
+/// One worker thread.
+fn work(start: WorkerStart) {
+    let runtime = Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build_local(LocalOptions::default());
+    match runtime {
+        Ok(runtime) => runtime.block_on(serve(start)),
+        Err(error) => tracing::error!(%error, "a worker cannot start"),
+    }
+}
+
+async fn serve(start: WorkerStart) {
+    let registry = Registry::<Stop>::default();
+    let worker = Rc::new(Worker {
+        upstreams: start
+            .config
+            .upstreams
+            .iter()
+            .map(|upstream| Upstream::new(Arc::clone(upstream)))
+            .collect(),
+        config: Arc::clone(&start.config),
+        routes: start.routes,
+        authenticators: start.authenticators,
+        permits: start.permits,
+        telemetry: start.telemetry,
+        registry: registry.clone(),
+    });
+    let mut accepting = Vec::new();
+    for (socket, notsent_lowat, tls) in start.listeners {
+        match Listener::new(socket, notsent_lowat) {
+            Ok(listener) => {
+                let entrance = Rc::new(match tls {
+                    None => Entrance::Plaintext,
+                    Some((acceptor, timeout)) => Entrance::Tls { acceptor, timeout },
+                });
+                let accept = accept(listener, entrance, Rc::clone(&worker));
+                accepting.push(tokio::task::spawn_local(accept));
+            }
+            Err(error) => tracing::error!(%error, "a worker cannot listen"),
+        }
+    }
+    let mut phase = start.phase;
+    // The sender goes only with the process: an error means the same as a drain.
+    let _ = phase.wait_for(|phase| *phase == Phase::Drain).await;
+    for task in accepting {
+        // Dropping the listener closes it: the kernel refuses what comes now.
+        task.abort();
+    }
+    end_sessions(&registry, &start.config.server.drain).await;
+}
+
+async fn accept(mut listener: Listener, entrance: Rc<Entrance>, worker: Rc<Worker>) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => {
+                let serve = proxy::serve(Rc::clone(&worker), accepted, Rc::clone(&entrance));
+                tokio::task::spawn_local(serve);
+            }
+            Err(error) => {
+                worker.telemetry.counters.accept_errors.add();
+                tracing::debug!(%error, "accept failed");
+            }
+        }
+    }
+}
+
+/// Asks, waits, and after the grace period lets go of what is left.
+async fn end_sessions(registry: &Registry<Stop>, drain: &Drain) {
+    let deadline = Instant::now() + drain.grace;
+    let ended = async {
+        registry.drain(drain.spread, Stop::request).await;
+        registry.emptied().await;
+    };
+    if timeout_at(deadline, ended).await.is_err() {
+        let left = registry.live();
+        tracing::warn!(left, "grace period over: closing the connections left");
+    }
+}
+
+fn keep<T>(
+    loaded: Result<(T, Vec<Problem>), Vec<Problem>>,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
+    match loaded {
+        Ok((value, warnings)) => {
+            problems.extend(warnings);
+            Some(value)
+        }
+        Err(errors) => {
+            problems.extend(errors);
+            None
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What the operator is told: one record at each session's end, and counters for what
+//! never became a session.
+//!
+//! A peer can cause at most one line above `debug`: the session-end record. No token, and
+//! no payload, is ever here.
+
+use std::error::Error;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::proto::cause::{Cause, QuotaKind};
+use crate::proto::close::CloseCode;
+use crate::proto::session::Summary;
+use crate::proto::side::Side;
+
+/// How one session went.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Names the session in all logs, and is sent to the upstream as `X-Request-Id`.
+    pub id: String,
+    /// Its route.
+    pub route: String,
+    /// The `sub` of its token.
+    pub subject: Option<String>,
+    /// The client's address.
+    pub client: SocketAddr,
+    /// The upstream's endpoint; `None`: none was dialled.
+    pub endpoint: Option<String>,
+    /// Why a token was refused or a dial failed, for this log only.
+    pub detail: Option<String>,
+    /// From the 101 to the end.
+    pub duration: Duration,
+    /// What the session itself knows.
+    pub summary: Summary,
+}
+
+/// Who else sees the records: the demonstration and the tests.
+pub type Observer = Box<dyn Fn(&Record) + Send + Sync>;
+
+/// Everything that is counted, shared by all workers.
+#[derive(Default)]
+pub struct Telemetry {
+    /// Counts since the start.
+    pub counters: Counters,
+    observer: Option<Observer>,
+}
+
+/// One count. Written by any worker, read at leisure.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more.
+    pub fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts since the start of the process.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections accepted from the kernel.
+    pub accepted: Counter,
+    /// Accepts that failed.
+    pub accept_errors: Counter,
+    /// Connections closed at once: `max_connections`.
+    pub over_process_cap: Counter,
+    /// Connections closed at once: `max_connections_per_ip`.
+    pub over_address_cap: Counter,
+    /// TLS handshakes that failed or took too long.
+    pub tls_failed: Counter,
+    /// Request heads that never became an acceptable request.
+    pub no_request: Counter,
+    /// Requests refused with an HTTP status.
+    pub rejected: Counter,
+    /// Sessions begun: a 101 was sent.
+    pub sessions: Counter,
+    /// Sessions whose end was the upstream's fault, or ours.
+    pub sessions_failed: Counter,
+}
+
+impl Telemetry {
+    /// With an observer of every session's end.
+    pub fn new(observer: Option<Observer>) -> Self {
+        Self {
+            counters: Counters::default(),
+            observer,
+        }
+    }
+
+    /// Writes the one record of a session.
+    pub fn record(&self, record: &Record) {
+        if record.summary.cause.is_operators() {
+            self.counters.sessions_failed.add();
+        }
+        write(record);
+        if let Some(observer) = &self.observer {
+            observer(record);
+        }
+    }
+
+    /// Writes all counts.
+    pub fn log_counters(&self) {
+        let counters = &self.counters;
+        tracing::info!(
+            accepted = counters.accepted.get(),
+            accept_errors = counters.accept_errors.get(),
+            over_process_cap = counters.over_process_cap.get(),
+            over_address_cap = counters.over_address_cap.get(),
+            tls_failed = counters.tls_failed.get(),
+            no_request = counters.no_request.get(),
+            rejected = counters.rejected.get(),
+            sessions = counters.sessions.get(),
+            sessions_failed = counters.sessions_failed.get(),
+            "counts since the start"
+        );
+    }
+}
+
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Telemetry")
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+fn write(record: &Record) {
+    let summary = &record.summary;
+    let (client, upstream) = (summary.tallies.downstream, summary.tallies.upstream);
+    let (peaks, codes) = (summary.peaks, summary.close_codes);
+    tracing::info!(
+        id = record.id,
+        route = record.route,
+        subject = record.subject,
+        client = %record.client,
+        upstream = record.endpoint,
+        cause = summary.cause.as_str(),
+        side = summary.cause.side().map(Side::as_str),
+        detail = detail(record),
+        code_to_client = codes.downstream.map(CloseCode::get),
+        code_to_upstream = codes.upstream.map(CloseCode::get),
+        messages_from_client = client.messages,
+        bytes_from_client = client.bytes,
+        dropped_from_client = client.dropped,
+        throttled_ms = millis(client.throttled),
+        messages_from_upstream = upstream.messages,
+        bytes_from_upstream = upstream.bytes,
+        dropped_from_upstream = upstream.dropped,
+        peak_buffered_from_client = peaks.downstream,
+        peak_buffered_from_upstream = peaks.upstream,
+        duration_ms = millis(record.duration),
+        "session ended"
+    );
+}
+
+fn detail(record: &Record) -> Option<String> {
+    match (&record.detail, record.summary.cause) {
+        (Some(detail), _) => Some(detail.clone()),
+        (None, Cause::Misbehaved(_, rule)) => Some(rule.to_string()),
+        (None, Cause::Closed { code, .. }) => code.map(|code| format!("code {}", code.get())),
+        (None, Cause::QuotaExceeded(QuotaKind::Control)) => {
+            Some("control frames or empty fragments".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// An error and its causes, on one line.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
