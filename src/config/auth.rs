@@ -6,7 +6,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::config::file::{Mismatch, Placed, Reported, Section, Value};
+use crate::config::answer::{Mismatch, Placed, Reported};
+use crate::config::file::{Section, Value};
 use crate::config::names;
 use crate::config::server::HANDSHAKE_TIMES;
 use crate::config::value::{checked, duration, flag, in_memory, one_of, or_off, path, size, text};
@@ -169,8 +170,12 @@ fn reply(value: &Value<'_>) -> Result<String, Mismatch> {
 
 fn jwt(mut section: Section<'_>) -> Result<Jwt, Reported> {
     let algorithm = algorithm(&mut section);
-    section.refuse("jwks", "`jwks`: fetching keys is not available", KEY);
-    let key = key(&mut section);
+    let refused = section.refuse("jwks", "`jwks`: fetching keys is not available", KEY);
+    // With `jwks` in its place, a missing `key` is no second problem.
+    let key = match refused {
+        Err(reported) if !section.has("key") => Err(reported),
+        _ => key(&mut section),
+    };
     let issuer = section.required("issuer", or_off(filled), ISSUER);
     let audience = section.required("audience", or_off(audience), AUDIENCE);
     let leeway = section.or("leeway", duration(LEEWAYS), LEEWAY);

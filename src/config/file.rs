@@ -12,33 +12,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::Line;
+use crate::config::answer::{Given, Mismatch, Placed, Reported};
 use crate::config::problem::{Problem, suggest};
 use crate::config::source::{Source, printable};
-
-/// Proof that a problem was written down: whoever holds one may give up quietly.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Reported;
-
-/// Why a value is not what its key wants.
-#[derive(Debug)]
-pub(super) struct Mismatch {
-    pub(super) found: String,
-    pub(super) allowed: String,
-}
-
-impl Mismatch {
-    pub(super) fn new(found: impl Into<String>, allowed: impl Into<String>) -> Self {
-        Self {
-            found: found.into(),
-            allowed: allowed.into(),
-        }
-    }
-
-    /// The value itself is the fault.
-    pub(super) fn of(value: &Value<'_>, allowed: impl Into<String>) -> Self {
-        Self::new(value.describe(), allowed)
-    }
-}
 
 /// One pass over one file: where it stands, and everything wrong that was found so far.
 #[derive(Debug)]
@@ -98,53 +74,7 @@ impl<'a> Document<'a> {
     where
         'a: 'd,
     {
-        Section {
-            reading,
-            table: Some(&self.0),
-            line: None,
-            path: String::new(),
-            asked: Vec::new(),
-            refused: None,
-        }
-    }
-}
-
-/// Whether a value stands in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Given {
-    Written,
-    Default,
-}
-
-/// A checked value and where it stands; a default stands where its section begins.
-#[derive(Clone, Debug)]
-pub(super) struct Placed<T> {
-    pub(super) value: T,
-    pub(super) line: Option<Line>,
-    pub(super) given: Given,
-}
-
-impl<T> Placed<T> {
-    /// Where to point at; the first line when the section is absent.
-    pub(super) fn at(&self) -> Line {
-        self.line.unwrap_or(Line(1))
-    }
-
-    /// Another value in the same place.
-    pub(super) fn map<U>(&self, change: impl FnOnce(&T) -> U) -> Placed<U> {
-        Placed {
-            value: change(&self.value),
-            line: self.line,
-            given: self.given,
-        }
-    }
-
-    /// The value as text, marked when the operator did not write it.
-    pub(super) fn show(&self, text: impl Fn(&T) -> String) -> String {
-        match self.given {
-            Given::Written => text(&self.value),
-            Given::Default => format!("{} (the default)", text(&self.value)),
-        }
+        Section::new(reading, Some(&self.0), None, String::new())
     }
 }
 
@@ -230,14 +160,7 @@ impl<'a> Section<'a> {
 
     /// A table below this one; an empty one when it is absent.
     pub(super) fn section_or_empty(&mut self, key: &'static str) -> Result<Section<'a>, Reported> {
-        let absent = Section {
-            reading: self.reading,
-            table: None,
-            line: self.line,
-            path: self.path_of(key),
-            asked: Vec::new(),
-            refused: None,
-        };
+        let absent = Section::new(self.reading, None, self.line, self.path_of(key));
         Ok(self.section(key)?.unwrap_or(absent))
     }
 
@@ -292,11 +215,17 @@ impl<'a> Section<'a> {
     }
 
     /// Reports a key that is known but may not be used.
-    pub(super) fn refuse(&mut self, key: &'static str, found: &str, allowed: &str) {
-        if let Some(line) = self.line_of(key) {
-            self.refused = Some(key);
-            self.error(key, Some(line), found, allowed);
-        }
+    pub(super) fn refuse(
+        &mut self,
+        key: &'static str,
+        found: &str,
+        allowed: &str,
+    ) -> Result<(), Reported> {
+        let Some(line) = self.line_of(key) else {
+            return Ok(());
+        };
+        self.refused = Some(key);
+        Err(self.error(key, Some(line), found, allowed))
     }
 
     /// Where a key's value stands.
@@ -370,6 +299,22 @@ impl<'a> Section<'a> {
         self.error(key, self.line, format!("no `{key}`"), allowed)
     }
 
+    fn new(
+        reading: &'a Reading<'a>,
+        table: Option<&'a DeTable<'a>>,
+        line: Option<Line>,
+        path: String,
+    ) -> Self {
+        Self {
+            reading,
+            table,
+            line,
+            path,
+            asked: Vec::new(),
+            refused: None,
+        }
+    }
+
     fn value(&mut self, key: &'static str) -> Option<Value<'a>> {
         self.expect(key);
         let node = self.table?.get(key)?;
@@ -410,21 +355,18 @@ impl<'a> Section<'a> {
     fn below(&self, value: &Value<'a>, path: String) -> Result<Section<'a>, Reported> {
         let DeValue::Table(table) = value.node.get_ref() else {
             let key = path.rsplit('.').next().unwrap_or_default();
-            let allowed = if key.starts_with('#') {
-                "a table: { … }".to_owned()
-            } else {
-                format!("a table: [{path}] or {key} = {{ … }}")
+            let allowed = match key.strip_prefix('#') {
+                Some(_) => "a table: { … }".to_owned(),
+                None => format!("a table: {key} = {{ … }}"),
             };
             return Err(self.mismatch(value, Mismatch::of(value, allowed)));
         };
-        Ok(Section {
-            reading: self.reading,
-            table: Some(table),
-            line: Some(value.line),
+        Ok(Section::new(
+            self.reading,
+            Some(table),
+            Some(value.line),
             path,
-            asked: Vec::new(),
-            refused: None,
-        })
+        ))
     }
 
     fn path_of(&self, key: &str) -> String {
@@ -474,6 +416,11 @@ impl<'a> Value<'a> {
         Some(items.iter().map(item).collect())
     }
 
+    /// Whether it is a number of any kind.
+    pub(super) fn is_number(&self) -> bool {
+        self.node.get_ref().is_integer() || self.node.get_ref().is_float()
+    }
+
     /// Whether it is a table.
     pub(super) fn is_table(&self) -> bool {
         self.node.get_ref().is_table()
@@ -484,11 +431,12 @@ impl<'a> Value<'a> {
         match self.node.get_ref() {
             DeValue::String(text) => format!("\"{}\"", printable(text)),
             DeValue::Integer(number) => {
-                format!("the bare number {}", printable(&number.to_string()))
+                format!("the number {}", printable(&number.to_string()))
             }
-            DeValue::Float(number) => format!("the bare number {}", printable(&number.to_string())),
+            DeValue::Float(number) => format!("the number {}", printable(&number.to_string())),
             DeValue::Boolean(flag) => flag.to_string(),
             DeValue::Datetime(_) => "a date".to_owned(),
+            DeValue::Array(items) if items.is_empty() => "an empty list".to_owned(),
             DeValue::Array(_) => "a list".to_owned(),
             DeValue::Table(_) => "a table".to_owned(),
         }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::config::file::{Reported, Section};
+use crate::config::answer::Reported;
+use crate::config::file::Section;
 use crate::config::server::HANDSHAKE_TIMES;
 use crate::config::value::{checked, duration, flag, one_of, path, size};
 use crate::config::{CertificateFiles, Line, Listener, Tls, TlsVersion};
@@ -46,7 +47,7 @@ fn listener(
     mut section: Section<'_>,
     taken: &mut HashMap<SocketAddr, Line>,
 ) -> Result<Listener, Reported> {
-    let bind = section.required("bind", checked(str::parse::<SocketAddr>, BIND), BIND);
+    let bind = section.required("bind", checked(address, BIND), BIND);
     let bind = bind.and_then(|bind| {
         // Port 0 is whichever port is free, so it never collides.
         if bind.value.port() != 0
@@ -68,7 +69,13 @@ fn listener(
     })
 }
 
+/// What `bind` must look like.
 const BIND: &str = "an address and a port: \"0.0.0.0:8443\", \"[::]:8443\"";
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    let wrong = "it is no address with a port (names are not looked up)";
+    text.parse().map_err(|_| wrong)
+}
 
 /// `[listener.tls]`, or `plaintext = true` in its place: never neither, never both.
 fn encryption(section: &mut Section<'_>) -> Result<Option<Tls>, Reported> {

@@ -5,6 +5,7 @@
 //! which alone knows TOML. Nothing here opens what the configuration names: certificates,
 //! keys and secrets are looked at by those who use them.
 
+mod answer;
 mod auth;
 mod file;
 mod listener;
@@ -26,7 +27,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::file::{Reading, Reported, Section};
+use crate::config::answer::Reported;
+use crate::config::file::{Reading, Section};
 use crate::config::problem::{Loaded, Problem, Refused};
 use crate::config::source::Source;
 use crate::proto::policy::Policy;

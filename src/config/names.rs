@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use crate::config::file::{Reported, Section};
+use crate::config::answer::Reported;
+use crate::config::file::Section;
 use crate::config::value::checked;
 use crate::config::{HostPattern, Line, PathPattern};
 

@@ -5,7 +5,8 @@ use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::config::file::{Mismatch, Placed, Reported, Section, Value};
+use crate::config::answer::{Mismatch, Placed, Reported};
+use crate::config::file::{Section, Value};
 use crate::config::units::{duration_text, size_text};
 use crate::config::value::{
     byte_rate, count, duration, flag, in_memory, message_rate, one_of, or_off, size,

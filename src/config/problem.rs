@@ -108,9 +108,9 @@ pub fn render(file: &Path, problems: &[Problem], source: &Source) -> String {
 }
 
 fn render_one(file: &Path, problem: &Problem, source: &Source) -> String {
-    let label = match problem.severity {
-        Severity::Warning => "warning",
-        Severity::Error => "error",
+    let (label, remedy) = match problem.severity {
+        Severity::Warning => ("warning", "better: "),
+        Severity::Error => ("error", "allowed:"),
     };
     let mut text = format!("{label}: {}", file.display());
     // Writing to a String cannot fail, so the results below say nothing.
@@ -127,7 +127,7 @@ fn render_one(file: &Path, problem: &Problem, source: &Source) -> String {
         let _ = writeln!(text, "  {:>5} | {shown}", line.0);
     }
     let _ = writeln!(text, "  found:   {}", problem.found);
-    let _ = writeln!(text, "  allowed: {}", problem.allowed);
+    let _ = writeln!(text, "  {remedy} {}", problem.allowed);
     text
 }
 

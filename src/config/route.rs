@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::file::{Mismatch, Placed, Reported, Section};
+use crate::config::answer::{Mismatch, Placed, Reported};
+use crate::config::file::Section;
 use crate::config::source::printable;
 use crate::config::value::{checked, duration, flag, text};
 use crate::config::{

@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 use std::thread;
 use std::time::Duration;
 
-use crate::config::file::{Mismatch, Reported, Section, Value};
+use crate::config::answer::{Mismatch, Reported};
+use crate::config::file::{Section, Value};
 use crate::config::units::duration_text;
 use crate::config::value::{count, duration, in_memory, size};
 use crate::config::{Drain, ProcessLimits, Server};

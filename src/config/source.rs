@@ -42,9 +42,10 @@ impl Source {
         if self.is_inside_string(index) {
             return Some("… (inside a string)".to_owned());
         }
-        if names_secret(key) || self.may_hold_secret(index, text) {
+        let secret = names_secret(key) || has_secret_key(text) || self.is_about_tokens(index, text);
+        if secret && !is_header(text) {
             return Some(match text.split_once('=') {
-                Some((name, _)) => printable(&format!("{}= … (not shown)", name)),
+                Some((name, _)) => printable(&format!("{name}= … (not shown)")),
                 None => "… (not shown)".to_owned(),
             });
         }
@@ -64,19 +65,12 @@ impl Source {
         open.is_some()
     }
 
-    /// Whether the words of a line, or the header of the table it stands in, speak of a secret.
-    fn may_hold_secret(&self, index: usize, text: &str) -> bool {
-        if text.starts_with('[') && !text.contains('=') {
-            return false;
-        }
-        if words(text).any(|word| SECRET_WORDS.contains(&word.to_ascii_lowercase().as_str())) {
-            return true;
-        }
-        let header = self
-            .0
-            .lines()
-            .take(index)
-            .filter(|line| line.trim_start().starts_with('['))
+    /// Whether a line that is not harmless stands below the header of a `jwt` table.
+    fn is_about_tokens(&self, index: usize, text: &str) -> bool {
+        let above = self.0.lines().take(index);
+        let header = above
+            .map(str::trim)
+            .filter(|line| line.starts_with('['))
             .last();
         let name = text.split('=').next().unwrap_or_default().trim();
         header.is_some_and(|header| words(header).any(|word| word == "jwt"))
@@ -90,8 +84,17 @@ impl fmt::Debug for Source {
     }
 }
 
-/// Words that make a line one that may hold a secret.
-const SECRET_WORDS: [&str; 5] = ["key", "secret", "password", "token", "private"];
+/// Keys whose value may be a secret. The `key` of a certificate is a path, but what else
+/// stands on its line may be the passphrase of that key.
+const SECRET_KEYS: [&str; 7] = [
+    "key",
+    "secret",
+    "password",
+    "passphrase",
+    "pass",
+    "token",
+    "private",
+];
 
 /// Keys of `[route.auth.jwt]` that hold none.
 const HARMLESS: [&str; 4] = ["algorithms", "issuer", "audience", "leeway"];
@@ -100,6 +103,26 @@ const HARMLESS: [&str; 4] = ["algorithms", "issuer", "audience", "leeway"];
 fn names_secret(key: &str) -> bool {
     let mut parts = key.split('.').skip_while(|part| *part != "jwt").skip(1);
     parts.next().is_some_and(|part| !HARMLESS.contains(&part))
+}
+
+/// Whether one of [`SECRET_KEYS`] stands where a key stands: before a `=`, or before anything
+/// else in a line that was meant to have one.
+fn has_secret_key(text: &str) -> bool {
+    let mut pieces: Vec<&str> = text.split('=').collect();
+    if pieces.len() > 1 {
+        pieces.pop();
+    }
+    let is_secret = |word: &str| SECRET_KEYS.contains(&word.to_ascii_lowercase().as_str());
+    let first = pieces.first().copied().unwrap_or_default();
+    let mut last_words = pieces
+        .iter()
+        .filter_map(|piece| words(piece).filter(|word| !word.is_empty()).last());
+    words(first).any(is_secret) || last_words.any(is_secret)
+}
+
+/// `[route.auth.jwt]` and the like.
+fn is_header(text: &str) -> bool {
+    text.starts_with('[') && text.ends_with(']') && !text.contains(['=', '"', '\''])
 }
 
 /// The identifiers in a piece of TOML.
@@ -118,8 +141,10 @@ fn next_quotes<'a>(text: &str, open: Option<&'a str>) -> Option<(usize, &'a str)
     }
 }
 
-/// Keeps control characters from the terminal, and long lines short.
+/// Keeps control characters from the terminal, passwords in URLs from everybody, and long
+/// lines short.
 pub(super) fn printable(text: &str) -> String {
+    let text = without_user(text);
     let mut shown: String = text
         .chars()
         .take(LONGEST)
@@ -135,6 +160,20 @@ pub(super) fn printable(text: &str) -> String {
         shown.push('…');
     }
     shown
+}
+
+/// Takes the user and the password out of every URL (RFC 3986 §3.2.1).
+fn without_user(text: &str) -> String {
+    let mut kept = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("://") {
+        let end = after.find(['"', '\'']).unwrap_or(after.len());
+        let from = after[..end].rfind('@').unwrap_or(0);
+        kept += before;
+        kept += if from > 0 { "://…" } else { "://" };
+        rest = &after[from..];
+    }
+    kept + rest
 }
 
 /// Characters of a line or a value that are printed: enough to recognise it.
@@ -172,10 +211,37 @@ mod tests {
             ("key = '''\nhunter2", 2, ""),
             ("secret = 'hunter2'", 1, ""),
             ("[route.auth.jwt]\n'hunter2'", 2, ""),
+            ("key \"hunter2\"", 1, ""),
+            ("\"key\": \"hunter2\"", 1, ""),
+            ("cert = 'a', key = 'hunter2'", 1, ""),
+            (
+                "{ cert = 'a', key = 'b', pass = 'hunter2' }",
+                1,
+                "listener.#1.tls.certificates.#1.pass",
+            ),
+            ("endpoints = [\"ws://h\", \"ws://user:hunter2@h\"]", 1, ""),
+            ("endpoints = [\"ws://user:hun@hunter2@h\"", 1, ""),
+            ("'ws://user:hunter2@h' 'ws://user:hunter2@h'", 1, ""),
         ];
         for (text, line, key) in cases {
             let shown = shown(text, line, key).expect("the line exists");
             assert!(!shown.contains("hunter2"), "{text} is shown as {shown}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_a_secret_is_not_hidden() {
+        let cases = [
+            ("token_field = \"token\"", "route.chat.auth.token_field"),
+            ("[route.auth.jwt]", "route.chat.auth.jwt.key"),
+            (
+                "issuer = \"https://id.example.com\"",
+                "route.chat.auth.jwt.issuer",
+            ),
+            ("endpoints = [\"ws://h:1/a\"]", "upstream.chat.endpoints"),
+        ];
+        for (text, key) in cases {
+            assert_eq!(shown(text, 1, key).as_deref(), Some(text));
         }
     }
 

@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::file::{Reported, Section};
+use crate::config::answer::Reported;
+use crate::config::file::Section;
 use crate::config::names;
 use crate::config::value::{checked, duration};
 use crate::config::{Endpoint, Upstream};

@@ -5,7 +5,8 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::config::file::{Mismatch, Value};
+use crate::config::answer::Mismatch;
+use crate::config::file::Value;
 use crate::config::units::{self, UnitError};
 use crate::proto::limits::Rate;
 
@@ -171,6 +172,10 @@ fn amount<T>(
     parse: impl Fn(&str) -> Result<T, UnitError>,
     allowed: &str,
 ) -> Result<T, Mismatch> {
+    if value.is_number() {
+        let found = format!("{} without a unit", value.describe());
+        return Err(Mismatch::new(found, allowed));
+    }
     let text = value.text().ok_or_else(|| Mismatch::of(value, allowed))?;
     parse(text).map_err(|wrong| Mismatch::new(format!("{}: {wrong}", value.describe()), allowed))
 }
