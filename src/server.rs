@@ -1,13 +1,11 @@
 //! The running process: loads what the configuration names, binds, and serves on one
 //! single-threaded worker per core until it is told to stop.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
@@ -52,6 +50,13 @@ enum Phase {
     Drain,
 }
 
+/// One worker's socket of one listener, and how connections come in there.
+struct Door {
+    socket: TcpListener,
+    notsent_lowat: u32,
+    entrance: Entrance,
+}
+
 /// Everything one worker thread starts with.
 struct WorkerStart {
     config: Arc<Config>,
@@ -59,7 +64,7 @@ struct WorkerStart {
     routes: Arc<Routes>,
     permits: Permits,
     telemetry: Arc<Telemetry>,
-    listeners: Vec<(TcpListener, u32, Option<(Acceptor, Duration)>)>,
+    doors: Vec<Door>,
     phase: watch::Receiver<Phase>,
     /// Dropped at the end: so the end is known.
     _ended: mpsc::Sender<()>,
@@ -119,12 +124,11 @@ impl Prepared {
     /// An address that cannot be bound, or a thread that cannot be started.
     pub fn start(self, observer: Option<Observer>) -> io::Result<Running> {
         let workers = self.config.server.workers.get();
-        let mut sockets: HashMap<usize, Vec<TcpListener>> = HashMap::new();
-        let mut addresses = Vec::new();
-        for (index, listener) in self.config.listeners.iter().enumerate() {
+        let (mut sockets, mut addresses) = (Vec::new(), Vec::new());
+        for listener in &self.config.listeners {
             let bound = listener::bind(listener.bind, workers)?;
             addresses.extend(bound.first().map(TcpListener::local_addr).transpose()?);
-            sockets.insert(index, bound);
+            sockets.push(bound);
         }
         let limits = &self.config.limits;
         let permits = Permits::new(limits.max_connections, limits.max_connections_per_ip);
@@ -139,7 +143,7 @@ impl Prepared {
                 routes: Arc::clone(&self.routes),
                 permits: permits.clone(),
                 telemetry: Arc::clone(&telemetry),
-                listeners: self.listeners_of_one_worker(&mut sockets),
+                doors: self.doors_of_one_worker(&mut sockets),
                 phase: phase.clone(),
                 _ended: alive.clone(),
             };
@@ -155,20 +159,25 @@ impl Prepared {
         })
     }
 
-    fn listeners_of_one_worker(
-        &self,
-        sockets: &mut HashMap<usize, Vec<TcpListener>>,
-    ) -> Vec<(TcpListener, u32, Option<(Acceptor, Duration)>)> {
-        let mut mine = Vec::new();
-        for (index, listener) in self.config.listeners.iter().enumerate() {
-            let socket = sockets.get_mut(&index).and_then(Vec::pop);
-            let acceptor = self.acceptors.get(index).cloned().flatten();
-            let tls = acceptor.zip(listener.tls.as_ref().map(|tls| tls.handshake_timeout));
-            if let Some(socket) = socket {
-                mine.push((socket, listener.notsent_lowat, tls));
-            }
-        }
-        mine
+    fn doors_of_one_worker(&self, sockets: &mut [Vec<TcpListener>]) -> Vec<Door> {
+        let listeners = self.config.listeners.iter().zip(&self.acceptors);
+        listeners
+            .zip(sockets)
+            .filter_map(|((listener, acceptor), sockets)| {
+                let entrance = match (&listener.tls, acceptor) {
+                    (Some(tls), Some(acceptor)) => Entrance::Tls {
+                        acceptor: acceptor.clone(),
+                        timeout: tls.handshake_timeout,
+                    },
+                    _ => Entrance::Plaintext,
+                };
+                Some(Door {
+                    socket: sockets.pop()?,
+                    notsent_lowat: listener.notsent_lowat,
+                    entrance,
+                })
+            })
+            .collect()
     }
 }
 
@@ -226,14 +235,10 @@ async fn serve(start: WorkerStart) {
         registry: registry.clone(),
     });
     let mut accepting = Vec::new();
-    for (socket, notsent_lowat, tls) in start.listeners {
-        match Listener::new(socket, notsent_lowat) {
+    for door in start.doors {
+        match Listener::new(door.socket, door.notsent_lowat) {
             Ok(listener) => {
-                let entrance = Rc::new(match tls {
-                    None => Entrance::Plaintext,
-                    Some((acceptor, timeout)) => Entrance::Tls { acceptor, timeout },
-                });
-                let accept = accept(listener, entrance, Rc::clone(&worker));
+                let accept = accept(listener, Rc::new(door.entrance), Rc::clone(&worker));
                 accepting.push(tokio::task::spawn_local(accept));
             }
             Err(error) => tracing::error!(%error, "a worker cannot listen"),

@@ -1,7 +1,6 @@
 //! `[[route]]`: which requests a route takes, from whom, and where to.
 
 use std::collections::HashMap;
-use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use crate::config::value::{checked, duration, flag, text};
 use crate::config::{
     Auth, ClaimHeader, HostPattern, Line, PathPattern, Route, auth, names, policy,
 };
+use crate::proto::origin::OriginPattern;
 use crate::proto::policy::{FirstMessage, Policy};
 
 /// Default of `close_timeout`: the peer's answer to a Close is one round trip; five seconds
@@ -162,32 +162,10 @@ fn origins(section: &mut Section<'_>) -> Result<(Vec<String>, bool), Reported> {
 
 /// An origin as `proto::origin` will compare it, `null`, or `*` for any.
 fn check_origin(text: &str) -> Result<String, String> {
-    let kept = text.to_owned();
-    if text == "*" || text == "null" {
-        return Ok(kept);
+    match OriginPattern::parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
     }
-    let Some((scheme, authority)) = text.split_once("://") else {
-        return Err("it has no scheme".to_owned());
-    };
-    if !matches!(scheme, "http" | "https") {
-        return Err("its scheme is neither https nor http".to_owned());
-    }
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (authority, None),
-    };
-    if !port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port != 0)) {
-        return Err("its port is no number from 1 to 65535".to_owned());
-    }
-    let bare = host.strip_prefix("*.").unwrap_or(host);
-    let bracketed = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    let address = bracketed.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok());
-    if !address && !names::is_host(bare) {
-        return Err("it is not scheme, host and port alone".to_owned());
-    }
-    Ok(kept)
 }
 
 /// The subprotocols, and whether a client must offer one of them.
