@@ -40,6 +40,6 @@ pub mod policy;
 pub mod session;
 pub mod side;
 #[cfg(test)]
-mod sim;
+pub(crate) mod sim;
 pub mod token;
 pub mod utf8;
