@@ -262,6 +262,9 @@ impl Session {
 
     /// The socket of `to` has everything that `to` took.
     pub fn handle_flushed(&mut self, to: Side, now: Instant) {
+        if self.is_ended() {
+            return;
+        }
         self.pipes[to.other()].handle_flushed();
         let leg = &mut self.legs[to];
         leg.blocked = false;
@@ -286,8 +289,8 @@ impl Session {
     pub fn can_shut(&self, to: Side) -> bool {
         let leg = &self.legs[to];
         let hears_nothing = self.inputs[to].mode == Mode::Discard;
-        let may_follow = leg.close == CloseOut::Sent && !leg.gone && !leg.shut;
-        may_follow && (leg.closed || leg.eof || hears_nothing)
+        let is_next = leg.close == CloseOut::Sent && !leg.gone && !leg.shut && !self.is_ended();
+        is_next && (leg.closed || leg.eof || hears_nothing)
     }
 
     /// The writing half of `to` is shut down.

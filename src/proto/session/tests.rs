@@ -790,6 +790,17 @@ mod closing {
         assert_eq!(sim.ended(), Cause::Drained);
         assert!(sim.session.pending(Downstream).is_empty());
     }
+
+    #[test]
+    fn a_close_that_gets_out_behind_the_end_does_not_count() {
+        let mut sim = Sim::new(policy());
+        sim.session.handle_drain(sim.now);
+        let close = sim.session.pending(Downstream).len();
+        sim.session.handle_sent(Downstream, close, sim.now);
+        sim.session.handle_timeout(sim.now + Duration::from_secs(5));
+        sim.session.handle_flushed(Downstream, sim.now);
+        assert_eq!(sim.session.summary().close_codes.downstream, None);
+    }
 }
 
 mod backpressure {
