@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 pub use self::input::Tally;
 use self::input::{Input, Mode};
-use self::leg::{CloseOut, Leg};
+use self::leg::{CloseOut, Leg, SlotKind};
 use self::timing::Timers;
 use crate::proto::cause::{Cause, DialFailure};
 use crate::proto::close::CloseCode;
@@ -245,7 +245,10 @@ impl Session {
         leg.stall = None;
         match &leg.slot {
             Some(slot) if slot.is_begun() || self.pipes[from].is_sent_to_boundary() => {
-                leg.handle_slot_sent(n);
+                if leg.handle_slot_sent(n) == Some(SlotKind::Ping) {
+                    let pong_timeout = self.policy.keepalive.pong_timeout;
+                    self.timers.handle_ping_sent(now + pong_timeout);
+                }
             }
             _ => {
                 self.pipes[from].handle_sent(n);
