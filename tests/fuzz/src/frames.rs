@@ -54,8 +54,10 @@ pub enum Opcode {
 pub enum Payload {
     /// Nothing.
     Empty,
-    /// So many letters, modulo what keeps a run short.
-    Letters(u16),
+    /// A few letters.
+    Letters(u8),
+    /// Many, modulo what keeps a run short.
+    ManyLetters(u16),
     /// These bytes.
     Bytes(Vec<u8>),
 }
@@ -125,7 +127,8 @@ impl Payload {
     fn bytes(&self) -> Vec<u8> {
         match self {
             Self::Empty => Vec::new(),
-            Self::Letters(n) => vec![b'a'; usize::from(n % MOST_LETTERS)],
+            Self::Letters(n) => vec![b'a'; usize::from(*n)],
+            Self::ManyLetters(n) => vec![b'a'; usize::from(n % MOST_LETTERS)],
             Self::Bytes(bytes) => bytes.clone(),
         }
     }

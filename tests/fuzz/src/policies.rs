@@ -13,13 +13,16 @@ pub struct AnyPolicy(pub Policy);
 
 impl<'a> Arbitrary<'a> for AnyPolicy {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        let high = u.int_in_range(300..=40_000)?;
+        // Mostly such as a few frames reach, and low ones that the rest of a header is above.
+        let highest = *u.choose(&[1_000, 5_000, 40_000])?;
+        let high = u.int_in_range(300..=highest)?;
+        let lowest = *u.choose(&[0, 20, high - 1])?;
         let policy = Policy {
             first_message: first_message(u)?,
             limits: limits(u)?,
             backpressure: Backpressure {
                 high_watermark: high,
-                low_watermark: u.int_in_range(0..=high - 1)?,
+                low_watermark: u.int_in_range(0..=lowest)?,
                 on_slow_consumer: *u.choose(&[
                     OnSlowConsumer::Throttle,
                     OnSlowConsumer::Drop,

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use arbitrary::Arbitrary;
 use tidegate::proto::session::Event;
 use tidegate::proto::side::Side;
-use tidegate::relay::Relay;
+use tidegate::relay::{Relay, Stop};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::checker::Checker;
@@ -41,8 +41,10 @@ pub struct Wire(pub Rc<RefCell<State>>);
 /// What there is to know of a connection.
 #[derive(Debug)]
 pub struct State {
-    /// Sent by the peer, not yet read. Then it ends.
+    /// Sent by the peer, not yet read.
     pub to_edge: VecDeque<u8>,
+    /// Whether it ends then, or says nothing more.
+    pub ends: bool,
     /// Everything the peer got.
     pub taken: Vec<u8>,
     /// The same, checked.
@@ -57,10 +59,11 @@ pub struct State {
 }
 
 impl Wire {
-    /// The connection to the peer on `side`, which sends `bytes` and ends.
-    pub fn new(side: Side, bytes: Vec<u8>, turns: Vec<Turn>) -> Self {
+    /// The connection to the peer on `side`, which sends `bytes` and then may end.
+    pub fn new(side: Side, bytes: Vec<u8>, ends: bool, turns: Vec<Turn>) -> Self {
         Self(Rc::new(RefCell::new(State {
             to_edge: bytes.into(),
+            ends,
             taken: Vec::new(),
             seen: Checker::new(side),
             broken: false,
@@ -110,6 +113,10 @@ impl AsyncRead for Wire {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut state = self.0.borrow_mut();
+        if state.to_edge.is_empty() && !state.ends {
+            // Nothing will ever come, so there is nobody to remember.
+            return Poll::Pending;
+        }
         state.turn(cx).map_ok(|n| {
             let n = n.min(buf.remaining()).min(state.to_edge.len());
             buf.put_slice(&state.to_edge.make_contiguous()[..n]);
@@ -159,12 +166,17 @@ impl Wake for Flag {
     }
 }
 
+/// So many deadlines are met before a session is told to stop: one whose peers are silent,
+/// in the middle of a frame, may otherwise go on for ever.
+const PATIENCE: u32 = 200;
+
 /// Whether the session may wait for the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
     /// It must get along without.
     Stands,
-    /// When nothing else goes on, it moves to the next deadline.
+    /// When nothing else goes on, it moves to the next deadline; where there is none, the
+    /// session is told to stop.
     Moves,
 }
 
@@ -175,7 +187,9 @@ pub async fn next_event(
     wires: [&Wire; 2],
     drops: &mut impl Iterator<Item = u8>,
     clock: Clock,
+    stop: &Stop,
 ) -> Event {
+    let mut waits = 0;
     for _ in 0..100_000 {
         let flag = Arc::new(Flag(AtomicBool::new(true)));
         let polls = drops.next().map_or(usize::MAX, |n| usize::from(n).max(1));
@@ -184,8 +198,14 @@ pub async fn next_event(
             Outcome::Dropped => {}
             Outcome::Stuck => {
                 assert_eq!(clock, Clock::Moves, "nobody will ever wake it: {relay:?}");
+                waits += 1;
                 let deadline = relay.session_mut().poll_timeout();
-                let deadline = deadline.expect("something to wait for");
+                let Some(deadline) = deadline.filter(|_| waits != PATIENCE) else {
+                    stop.request();
+                    let woken = flag.0.load(Ordering::Relaxed);
+                    assert!(woken, "stop wakes nobody: {relay:?}");
+                    continue;
+                };
                 let now = tokio::time::Instant::now().into_std();
                 tokio::time::advance(deadline.saturating_duration_since(now)).await;
                 // Timers fire at the next whole millisecond.

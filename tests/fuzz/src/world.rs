@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tidegate::proto::cause::Cause;
+use tidegate::proto::limits::{OnExcess, Quota};
 use tidegate::proto::policy::Policy;
 use tidegate::proto::session::{Event, MaskKeys, Session, Summary};
 use tidegate::proto::side::{Side, Sides};
@@ -115,6 +117,7 @@ impl World {
             self.hear();
             self.check();
             if !moved {
+                self.check_flow();
                 return;
             }
         }
@@ -271,6 +274,33 @@ impl World {
                 assert!(!self.session.can_shut(side));
             }
         }
+    }
+
+    /// What peers send is read as long as nothing is in the way: no full sink, no quota, no
+    /// question that waits for its answer.
+    fn check_flow(&self) {
+        let is_running = self.session.summary().cause == Cause::Internal;
+        let is_open = |wire: &Wire| wire.capacity > 0 && !wire.flush_blocked;
+        let open = BOTH.iter().all(|side| is_open(&self.wires[*side]));
+        if !is_running || !open || self.asked.is_some() {
+            return;
+        }
+        for side in BOTH {
+            let wire = &self.wires[side];
+            let unread = !wire.to_edge.is_empty() || wire.eof;
+            assert!(
+                !unread || !self.exists(side) || self.may_throttle(side),
+                "{side:?} is not read: {:?}",
+                self.session
+            );
+        }
+    }
+
+    fn may_throttle(&self, side: Side) -> bool {
+        let limits = &self.policy.limits;
+        let quotas = [&limits.messages, &limits.bytes, &Some(limits.control)];
+        let throttles = |quota: &Quota| quota.on_excess == OnExcess::Throttle;
+        side == Side::Downstream && quotas.into_iter().flatten().any(throttles)
     }
 
     /// No span admits more messages than the burst and the rate.

@@ -35,8 +35,16 @@ struct Input {
 enum Peers {
     /// They send messages of these sizes, then Close.
     Behave([Vec<u16>; 2]),
-    /// They send anything; the session is stopped after so many events, if it is.
-    DoAnything([Vec<Piece>; 2], Option<u8>, u8),
+    /// They send anything.
+    DoAnything {
+        pieces: [Vec<Piece>; 2],
+        /// Whether each ends then, or stays silent.
+        end: [bool; 2],
+        /// After how many events the session is told to stop, if it is.
+        stop: Option<u8>,
+        /// Bytes of the client's that came with its request head.
+        early: u8,
+    },
 }
 
 /// Larger messages only make the runs slower: the watermarks are below.
@@ -55,19 +63,22 @@ async fn run(input: Input) {
     let AnyPolicy(policy) = input.policy;
     match input.peers {
         Peers::Behave(sizes) => behave(policy, sizes, input.turns, input.drops).await,
-        Peers::DoAnything(pieces, stop, early) => {
-            let [client, server] = pieces;
-            let bytes = [
-                client
-                    .iter()
-                    .flat_map(|p| p.encode(Side::Downstream))
-                    .collect(),
-                server
-                    .iter()
-                    .flat_map(|p| p.encode(Side::Upstream))
-                    .collect(),
-            ];
-            anything(policy, bytes, input.turns, input.drops, (stop, early)).await;
+        Peers::DoAnything {
+            pieces: [client, server],
+            end,
+            stop,
+            early,
+        } => {
+            let encode = |pieces: Vec<Piece>, from| -> Vec<u8> {
+                pieces.iter().flat_map(|piece| piece.encode(from)).collect()
+            };
+            let mut up = encode(client, Side::Downstream);
+            let early = up.drain(..up.len().min(usize::from(early))).collect();
+            let [client_turns, server_turns] = input.turns;
+            let client = Wire::new(Side::Downstream, up, end[0], client_turns);
+            let down = encode(server, Side::Upstream);
+            let server = Wire::new(Side::Upstream, down, end[1], server_turns);
+            anything(policy, [client, server], early, input.drops, stop).await;
         }
     }
 }
@@ -78,13 +89,25 @@ async fn behave(mut policy: Policy, sizes: [Vec<u16>; 2], turns: [Vec<Turn>; 2],
     let up = messages(Side::Downstream, &up);
     let down = messages(Side::Upstream, &down);
     let [client_turns, server_turns] = turns.map(without_failures);
-    let client = Wire::new(Side::Downstream, up.clone(), client_turns);
-    let server = Wire::new(Side::Upstream, down.clone(), server_turns);
+    let client = Wire::new(Side::Downstream, up.clone(), true, client_turns);
+    let server = Wire::new(Side::Upstream, down.clone(), true, server_turns);
     let stop = Rc::new(Stop::default());
-    let mut relay = Relay::new(session(policy), client.clone(), Bytes::new(), stop);
+    let mut relay = Relay::new(
+        session(policy),
+        client.clone(),
+        Bytes::new(),
+        Rc::clone(&stop),
+    );
     relay.connect(server.clone(), Bytes::new());
     let mut drops = drops.into_iter().cycle();
-    let event = next_event(&mut relay, [&client, &server], &mut drops, Clock::Stands).await;
+    let event = next_event(
+        &mut relay,
+        [&client, &server],
+        &mut drops,
+        Clock::Stands,
+        &stop,
+    )
+    .await;
     assert_eq!(event, Event::Ended);
     assert!(matches!(
         relay.session_mut().summary().cause,
@@ -96,15 +119,12 @@ async fn behave(mut policy: Policy, sizes: [Vec<u16>; 2], turns: [Vec<Turn>; 2],
 
 async fn anything(
     policy: Policy,
-    [mut up, down]: [Vec<u8>; 2],
-    [client_turns, server_turns]: [Vec<Turn>; 2],
+    [client, server]: [Wire; 2],
+    early: Vec<u8>,
     drops: Vec<u8>,
-    (stop_at, early): (Option<u8>, u8),
+    stop_at: Option<u8>,
 ) {
     let asks = policy.first_message.is_some();
-    let early: Vec<u8> = up.drain(..up.len().min(usize::from(early))).collect();
-    let client = Wire::new(Side::Downstream, up, client_turns);
-    let server = Wire::new(Side::Upstream, down, server_turns);
     let stop = Rc::new(Stop::default());
     let mut relay = Relay::new(
         session(policy),
@@ -121,7 +141,7 @@ async fn anything(
             stop.request();
         }
         let wires = [&client, &server];
-        let event = next_event(&mut relay, wires, &mut drops, Clock::Moves).await;
+        let event = next_event(&mut relay, wires, &mut drops, Clock::Moves, &stop).await;
         let now = tokio::time::Instant::now().into_std();
         match event {
             Event::VerifyToken(_) => {

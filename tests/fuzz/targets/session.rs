@@ -22,7 +22,8 @@ enum Op {
     Upstream(Piece),
     Eof(Leg),
     Reset(Leg),
-    Capacity(Leg, u16),
+    Block(Leg),
+    Capacity(Leg, u8),
     Unlimited(Leg),
     Flush(Leg, bool),
     Shut(Leg, bool),
@@ -65,6 +66,7 @@ fn apply(world: &mut World, op: &Op) {
         Op::Upstream(piece) => send(world, Side::Upstream, piece),
         Op::Eof(leg) => world.wires[leg.side()].eof = true,
         Op::Reset(leg) => world.reset(leg.side()),
+        Op::Block(leg) => world.wires[leg.side()].capacity = 0,
         Op::Capacity(leg, n) => world.wires[leg.side()].capacity = usize::from(*n),
         Op::Unlimited(leg) => world.wires[leg.side()].capacity = usize::MAX,
         Op::Flush(leg, blocked) => world.wires[leg.side()].flush_blocked = *blocked,
@@ -128,22 +130,23 @@ fn finish(world: &mut World) {
     world.slice = usize::MAX;
     for _ in 0..20_000 {
         world.drive();
-        match world.asked.take() {
-            Some(Event::VerifyToken(_)) => answer_token(world, true),
-            Some(_) => answer_dial(world, None),
-            None if world.session.is_ended() => return,
-            None if BOTH
-                .iter()
-                .all(|side| world.wires[*side].to_edge.is_empty()) =>
-            {
-                break;
-            }
-            None => assert!(
-                world.skip(),
-                "bytes wait and nobody moves them: {:?}",
-                world.session
-            ),
+        if world.session.is_ended() {
+            return;
         }
+        if answer(world) {
+            continue;
+        }
+        if BOTH
+            .iter()
+            .all(|side| world.wires[*side].to_edge.is_empty())
+        {
+            break;
+        }
+        assert!(
+            world.skip(),
+            "bytes wait and nobody moves them: {:?}",
+            world.session
+        );
     }
     for side in BOTH {
         world.wires[side].eof = true;
@@ -153,7 +156,21 @@ fn finish(world: &mut World) {
         if world.session.is_ended() {
             return;
         }
-        assert!(world.skip(), "it does not end: {:?}", world.session);
+        assert!(
+            answer(world) || world.skip(),
+            "it does not end: {:?}",
+            world.session
+        );
     }
     panic!("no end: {:?}", world.session);
+}
+
+/// Gives the session what it asked for, if it did.
+fn answer(world: &mut World) -> bool {
+    match world.asked.take() {
+        Some(Event::VerifyToken(_)) => answer_token(world, true),
+        Some(_) => answer_dial(world, None),
+        None => return false,
+    }
+    true
 }
