@@ -1,7 +1,7 @@
 //! `tidegate demo`.
 
 use std::error::Error;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -50,11 +50,7 @@ fn shown(
     mut records: Records,
 ) -> io::Result<ExitCode> {
     let mut out = io::stdout();
-    writeln!(out, "Tidegate serves {}, with", request.config.display())?;
-    for made in &stage.made {
-        writeln!(out, "  {made}")?;
-    }
-    writeln!(out)?;
+    hints::welcome(stage, &running, &mut out)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -68,7 +64,7 @@ fn shown(
         if request.once {
             return Ok(code);
         }
-        hints::print(stage, &running, &mut out)?;
+        hints::farewell(stage, &running, &mut out)?;
         let drained = until_ended(running).await?;
         Ok(match outcome {
             Outcome::AsExpected => drained,

@@ -37,6 +37,22 @@ pub(super) struct Door {
     pub(super) subprotocols: Vec<String>,
 }
 
+impl Door {
+    /// What another client would be told.
+    pub(super) fn url(&self) -> String {
+        format!("wss://{}{}", self.authority(), self.path)
+    }
+
+    /// Host and port: by the name that the development certificate is for, where that leads
+    /// here.
+    pub(super) fn authority(&self) -> String {
+        match self.address.ip().is_loopback() {
+            true => format!("{HOST}:{}", self.address.port()),
+            false => self.address.to_string(),
+        }
+    }
+}
+
 /// The name that the development certificate is for.
 pub(super) const HOST: &str = "localhost";
 

@@ -57,14 +57,15 @@ pub(super) async fn wrong_origin(visitor: &Visitor<'_>) -> Finding {
             return Ok(Happened::Skipped(why));
         }
         match Client::open(&visitor.door, Some(STRANGER)).await {
-            Err(ClientError::Refused(403)) => Ok(Happened::Right("HTTP 403".to_owned())),
+            Err(ClientError::Refused(403)) => {
+                Ok(Happened::Right(format!("HTTP 403, for Origin: {STRANGER}")))
+            }
             Err(ClientError::Refused(status)) => Ok(Happened::Wrong(format!("HTTP {status}"))),
             Err(error) => Err(error.into()),
             Ok(_) => Ok(Happened::Wrong("HTTP 101".to_owned())),
         }
     };
-    let origin = format!("Origin: {STRANGER}");
-    Finding::new(origin, "HTTP 403", tried.await)
+    Finding::new("a page of another site", "HTTP 403", tried.await)
 }
 
 /// A token with another signature.

@@ -1,31 +1,37 @@
-//! What to paste after the tour, to try the edge with other clients.
+//! What is said before the tour, and after it: lines to try the edge with other clients.
 
 use std::io::{self, Write};
 use std::time::Duration;
 
 use crate::config::units::duration_text;
-use crate::demo::client::HOST;
 use crate::demo::stage::Stage;
 use crate::server::Running;
 
 /// How long the printed token is good for: time to try things out.
 const TOKEN_TTL: Duration = Duration::from_secs(15 * 60);
 
+/// Writes where the edge serves, and what was made for that.
+///
+/// # Errors
+/// Those of `out`.
+pub fn welcome(stage: &Stage, running: &Running, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "Tidegate serves {}, with", stage.door(running)?.url())?;
+    for made in &stage.made {
+        writeln!(out, "  {made}")?;
+    }
+    writeln!(out)
+}
+
 /// Writes the URL, a token and lines for other clients.
 ///
 /// # Errors
 /// Those of `out`, and that there is no token.
-pub fn print(stage: &Stage, running: &Running, out: &mut impl Write) -> io::Result<()> {
+pub fn farewell(stage: &Stage, running: &Running, out: &mut impl Write) -> io::Result<()> {
     let door = stage.door(running)?;
-    let port = door.address.port();
-    let host = match door.address.ip() {
-        ip if ip.is_loopback() => format!("{HOST}:{port}"),
-        _ => door.address.to_string(),
-    };
-    let url = format!("wss://{host}{}", door.path);
+    let (url, host) = (door.url(), door.authority());
     let token = stage.token(TOKEN_TTL).map_err(io::Error::other)?;
     let message = stage.first_message(&token);
-    let origin = stage.origin(port);
+    let origin = stage.origin(door.address.port());
     let option = |name: &str, quote: &str| match &origin {
         Some(origin) => format!(" {name}{origin}{quote}"),
         None => String::new(),

@@ -8,7 +8,7 @@
 //! - `stage.rs`: what the demo takes from a configuration, and what it adds.
 //! - `tour.rs`: the steps in their order, and their lines. `door_steps.rs`, `rate_step.rs`,
 //!   `slow_step.rs`: the steps.
-//! - `hints.rs`: what to paste afterwards.
+//! - `hints.rs`: what is said before and after.
 //! - `client.rs`: the client. `echo.rs`: the upstream. `frames.rs`: what they share.
 
 mod client;

@@ -86,10 +86,7 @@ async fn throttled(visitor: &Visitor<'_>, trial: &Trial) -> Result<Happened, Tro
         millis(burst_took),
         trial.limit(),
     );
-    let at_once = Duration::from_secs_f64(trial.burst as f64 / trial.rate);
-    let is_right = (measured / trial.rate - 1.0).abs() <= TOLERANCE
-        && burst_took < at_once.max(BURST_FORGIVEN);
-    Ok(match is_right {
+    Ok(match trial.is_kept(measured, burst_took) {
         true => Happened::Right(text),
         false => Happened::Wrong(text),
     })
@@ -160,6 +157,13 @@ impl Trial {
         self.burst.saturating_add(self.more)
     }
 
+    /// Whether the burst came at once and the rest at the rate.
+    fn is_kept(&self, measured: f64, burst_took: Duration) -> bool {
+        let throttled = Duration::from_secs_f64(self.burst as f64 / self.rate);
+        (measured / self.rate - 1.0).abs() <= TOLERANCE
+            && burst_took < throttled.max(BURST_FORGIVEN)
+    }
+
     fn limit(&self) -> String {
         format!("limit {}/s, burst {}", self.rate, self.quota.burst)
     }
@@ -171,5 +175,37 @@ impl Trial {
             client.queue(OpCode::Text, TEXT.as_bytes())?;
         }
         Ok((client, Instant::now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::units::message_rate;
+
+    fn trial(rate: &str, burst: u64) -> Trial {
+        Trial::new(&Quota {
+            rate: message_rate(rate).expect("a rate"),
+            burst: burst.try_into().expect("not zero"),
+            on_excess: OnExcess::Throttle,
+        })
+    }
+
+    #[test]
+    fn what_is_sent_uses_the_burst_up_and_measures_for_seconds() {
+        assert_eq!(trial("50/s", 100).total(), 225);
+        assert_eq!(trial("600/m", 5).total(), 30);
+        assert_eq!(trial("10/h", 5).more, 0);
+    }
+
+    #[test]
+    fn a_rate_that_is_not_the_configured_one_is_noticed() {
+        let (trial, at_once) = (trial("50/s", 100), Duration::from_millis(1));
+        assert!(trial.is_kept(50.0, at_once));
+        assert!(trial.is_kept(41.0, at_once));
+        assert!(trial.is_kept(59.0, at_once));
+        assert!(!trial.is_kept(39.0, at_once));
+        assert!(!trial.is_kept(61.0, at_once));
+        assert!(!trial.is_kept(50.0, Duration::from_secs(2)));
     }
 }

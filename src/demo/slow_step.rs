@@ -11,8 +11,7 @@ use crate::demo::echo::FLOOD_MESSAGE;
 use crate::demo::stage::Records;
 use crate::demo::tour::{Finding, Happened, Trouble, Visitor, expect_message, told};
 use crate::proto::frame::OpCode;
-use crate::proto::policy::OnSlowConsumer;
-use crate::telemetry::Record;
+use crate::proto::policy::{Backpressure, OnSlowConsumer};
 
 /// How long nothing is read.
 const UNREAD: Duration = Duration::from_secs(1);
@@ -36,11 +35,19 @@ struct Seen {
     worst: Duration,
 }
 
+/// What the edge's record says of the slow session, about what went to its client.
+struct Kept {
+    /// Largest `buffered_amount`.
+    peak: usize,
+    /// Messages.
+    dropped: u64,
+}
+
 /// A client that does not read.
 pub(super) async fn slow_reader(visitor: &Visitor<'_>, records: &mut Records) -> Finding {
     let high = visitor.stage.route.policy.backpressure.high_watermark;
     let flood = LEAST_FLOOD.max(4 * high as u64);
-    let tried = format!("{} asked for, not read", size_text(flood));
+    let tried = format!("{} sent, not read", size_text(flood));
     let expected = format!(
         "{} buffered, the high watermark, and the other client's echoes within {}",
         size_text(high as u64),
@@ -55,7 +62,12 @@ pub(super) async fn slow_reader(visitor: &Visitor<'_>, records: &mut Records) ->
             .of(address)
             .await
             .ok_or("no record of the session")?;
-        Ok(judged(visitor, flood, &seen, &record))
+        let kept = Kept {
+            peak: record.summary.peaks.upstream,
+            dropped: record.summary.tallies.upstream.dropped,
+        };
+        let policy = &visitor.stage.route.policy.backpressure;
+        Ok(judged(policy, flood, &seen, &kept))
     };
     Finding::new(tried, expected, happened.await)
 }
@@ -109,35 +121,100 @@ async fn arrived(client: &mut Client) -> Result<u64, Trouble> {
     }
 }
 
-fn judged(visitor: &Visitor<'_>, flood: u64, seen: &Seen, record: &Record) -> Happened {
-    let policy = &visitor.stage.route.policy.backpressure;
+/// What the record and the clients say about a flood of so many bytes.
+fn judged(policy: &Backpressure, flood: u64, seen: &Seen, kept: &Kept) -> Happened {
     let high = policy.high_watermark;
-    let peak = record.summary.peaks.upstream;
-    let dropped = record.summary.tallies.upstream.dropped;
+    let size = |bytes: usize| size_text(bytes as u64);
+    let fate = match kept.dropped {
+        0 => "nothing lost".to_owned(),
+        dropped => format!("{dropped} messages dropped"),
+    };
     let text = format!(
-        "buffered_amount {} at most (high watermark {}); {}; the other client echoed in {}, \
-         at worst {}",
-        size_text(peak as u64),
-        size_text(high as u64),
-        match dropped {
-            0 => format!("{} arrived when read", size_text(seen.arrived)),
-            dropped => format!("{dropped} messages dropped"),
-        },
+        "buffered_amount {} at most (watermark {}), {fate}; others echo in {}, at worst {}",
+        size(kept.peak),
+        size(high),
         millis(seen.median),
         millis(seen.worst),
     );
+    let missing = flood.saturating_sub(seen.arrived);
     let is_held = match policy.on_slow_consumer {
         OnSlowConsumer::Throttle | OnSlowConsumer::Close => {
-            peak == high && dropped == 0 && seen.arrived == flood
+            kept.peak == high && kept.dropped == 0 && missing == 0
         }
         // A message that does not fit is dropped whole, so the last bytes may stay free.
         OnSlowConsumer::Drop => {
-            let missing = flood.saturating_sub(seen.arrived);
-            peak > 0 && peak <= high && dropped > 0 && missing == dropped * FLOOD_MESSAGE
+            (1..=high).contains(&kept.peak)
+                && kept.dropped > 0
+                && missing == kept.dropped * FLOOD_MESSAGE
         }
     };
     match is_held && seen.worst <= FORGIVEN {
         true => Happened::Right(text),
         false => Happened::Wrong(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HIGH: usize = 64 << 10;
+
+    fn is_right(policy: OnSlowConsumer, peak: usize, dropped: u64, arrived: u64) -> bool {
+        let policy = Backpressure {
+            high_watermark: HIGH,
+            low_watermark: HIGH / 2,
+            on_slow_consumer: policy,
+            stall_timeout: Duration::from_secs(60),
+        };
+        let seen = Seen {
+            arrived,
+            median: Duration::from_millis(1),
+            worst: FORGIVEN,
+        };
+        let happened = judged(&policy, LEAST_FLOOD, &seen, &Kept { peak, dropped });
+        matches!(happened, Happened::Right(_))
+    }
+
+    #[test]
+    fn throttling_reaches_the_watermark_and_loses_nothing() {
+        use OnSlowConsumer::Throttle;
+        assert!(is_right(Throttle, HIGH, 0, LEAST_FLOOD));
+        assert!(!is_right(Throttle, HIGH + 1, 0, LEAST_FLOOD));
+        assert!(!is_right(Throttle, HIGH - 1, 0, LEAST_FLOOD));
+        assert!(!is_right(Throttle, 0, 0, LEAST_FLOOD));
+        assert!(!is_right(Throttle, HIGH, 0, LEAST_FLOOD - 1));
+        assert!(!is_right(Throttle, HIGH, 1, LEAST_FLOOD - FLOOD_MESSAGE));
+    }
+
+    #[test]
+    fn dropping_stays_below_the_watermark_and_counts_what_is_missing() {
+        use OnSlowConsumer::Drop;
+        let rest = LEAST_FLOOD - 3 * FLOOD_MESSAGE;
+        assert!(is_right(Drop, HIGH - 100, 3, rest));
+        assert!(!is_right(Drop, HIGH + 1, 3, rest));
+        assert!(!is_right(Drop, HIGH - 100, 2, rest));
+        assert!(!is_right(Drop, HIGH - 100, 0, LEAST_FLOOD));
+    }
+
+    #[test]
+    fn a_slow_echo_of_the_other_client_is_a_failure() {
+        let policy = Backpressure {
+            high_watermark: HIGH,
+            low_watermark: HIGH / 2,
+            on_slow_consumer: OnSlowConsumer::Throttle,
+            stall_timeout: Duration::from_secs(60),
+        };
+        let seen = Seen {
+            arrived: LEAST_FLOOD,
+            median: Duration::from_millis(1),
+            worst: FORGIVEN + Duration::from_millis(1),
+        };
+        let kept = Kept {
+            peak: HIGH,
+            dropped: 0,
+        };
+        let happened = judged(&policy, LEAST_FLOOD, &seen, &kept);
+        assert!(matches!(happened, Happened::Wrong(_)));
     }
 }

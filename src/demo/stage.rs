@@ -36,7 +36,7 @@ pub enum Ports {
 #[derive(Debug)]
 pub struct Stage {
     /// What was made for this run, for the user to read.
-    pub made: Vec<String>,
+    pub(super) made: Vec<String>,
     pub(super) route: Arc<Route>,
     pub(super) jwt: Jwt,
     pub(super) token_field: Option<String>,

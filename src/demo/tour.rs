@@ -132,7 +132,7 @@ impl<W: Write> Told<'_, W> {
         };
         writeln!(
             self.out,
-            "{:>2} {word:<7} {tried:<28} {happened}",
+            "{:>2} {word:<7} {tried:<24} {happened}",
             self.steps
         )
     }
@@ -240,5 +240,59 @@ pub(super) fn told(heard: &Heard) -> String {
         Heard::Closed(Some(code), reason) => format!("closed with {code}, \"{reason}\""),
         Heard::Closed(None, _) => "closed without a code".to_owned(),
         Heard::Gone => "the connection ended without a Close".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::client::ClientError;
+
+    fn told(happened: Vec<Happened>) -> (String, Outcome) {
+        let mut out = Vec::new();
+        let mut told = Told {
+            out: &mut out,
+            steps: 0,
+            wrong: 0,
+        };
+        for happened in happened {
+            let finding = Finding::new("a step", "this", Ok(happened));
+            told.tell(finding).expect("written");
+        }
+        let outcome = told.sum(Duration::from_millis(1500)).expect("written");
+        (String::from_utf8(out).expect("text"), outcome)
+    }
+
+    #[test]
+    fn one_wrong_step_is_enough_to_fail() {
+        let right = || Happened::Right("this".to_owned());
+        let (text, outcome) = told(vec![right(), Happened::Wrong("that".to_owned()), right()]);
+        assert_eq!(outcome, Outcome::Unexpected);
+        assert_eq!(
+            text,
+            " 1 ok      a step                   this\n \
+             2 FAILED  a step                   that; expected: this\n \
+             3 ok      a step                   this\n\n\
+             1 of 3 steps FAILED, in 1.5 s.\n"
+        );
+    }
+
+    #[test]
+    fn what_there_is_nothing_of_to_show_is_no_failure() {
+        let skipped = Happened::Skipped("it is off".to_owned());
+        let (text, outcome) = told(vec![skipped]);
+        assert_eq!(outcome, Outcome::AsExpected);
+        assert!(
+            text.starts_with(" 1 -       a step                   it is off\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn trouble_is_a_failure_with_its_causes() {
+        let cause = io::Error::other("the cause");
+        let finding = Finding::new("a step", "this", Err(ClientError::from(cause).into()));
+        assert!(matches!(&finding.happened, Happened::Wrong(text)
+                if text == "the connection failed: the cause"));
     }
 }
