@@ -56,8 +56,8 @@ pub fn farewell(stage: &Stage, running: &Running, out: &mut impl Write) -> io::R
             out,
             "\nIn a browser, open {page}/, accept the certificate, and paste into the console:\n\
              \n  ws = new WebSocket('{url}'); ws.onmessage = e => console.log(e.data);\
-             \n  ws.onopen = () => ws.send({});\
-             \n  ws.send('hello')\n",
+             \n  ws.onopen = () => ws.send({})\n\
+             \nand once it is open:  ws.send('hello')\n",
             quoted(&message)
         )?;
     } else {
