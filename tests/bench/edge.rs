@@ -33,7 +33,7 @@ use rows::{Figure, Row, Size};
 #[derive(Parser)]
 #[command(name = "edge")]
 struct Arguments {
-    /// Two minutes instead of twenty: fewer connections, shorter and fewer rounds.
+    /// Two minutes instead of about fifteen: fewer connections, shorter and fewer rounds.
     #[arg(long)]
     quick: bool,
     /// Rounds that count, after one that does not [default: 5, or 3 with --quick].
@@ -91,7 +91,8 @@ fn main() -> ExitCode {
 fn bench(arguments: &Arguments) -> Result<ExitCode> {
     let launcher = Launcher::detect()?;
     let mut notes = Vec::new();
-    let size = size(arguments, &mut notes)?;
+    let possible = possible_connections()?;
+    let size = size(arguments, possible, &mut notes);
     let rows = chosen_rows(arguments, &size)?;
     let machine = Machine::look()?;
     if machine.load > 0.5 {
@@ -102,19 +103,19 @@ fn bench(arguments: &Arguments) -> Result<ExitCode> {
     }
     let proxies = chosen_proxies(arguments, &mut notes)?;
     let mut upstream = launcher.helper("echo")?;
-    let setting = Setting::prepare(upstream.receive(PATIENCE)?)?;
+    let setting = Setting::prepare(upstream.receive(PATIENCE)?, possible)?;
     let mut bench = Bench {
         launcher: &launcher,
         setting: &setting,
         upstream: &upstream,
-        proxies: &proxies,
         rounds: size.rounds,
         failures: Vec::new(),
     };
-    let rows = rows.into_iter().map(|row| bench.row(row)).collect();
-    let failures = bench.failures;
-    let is_complete = failures.is_empty();
-    notes.extend(failures);
+    let proxies = bench.those_that_start(proxies);
+    let rows = rows.into_iter().map(|row| bench.row(row, &proxies));
+    let rows = rows.collect();
+    let is_complete = bench.failures.is_empty();
+    notes.extend(bench.failures);
     let report = Report {
         machine,
         placement: launcher.placement(),
@@ -138,28 +139,33 @@ fn bench(arguments: &Arguments) -> Result<ExitCode> {
     })
 }
 
+/// How many connections a proxy can hold: two sockets each, and some files of its own.
+fn possible_connections() -> Result<usize> {
+    let open_files = measure::open_files()?;
+    let possible = open_files.saturating_sub(200) / 2;
+    match possible < Size::FULL.busy {
+        true => Err(format!("only {open_files} files may be open: say ulimit -n 20000").into()),
+        false => Ok(possible),
+    }
+}
+
 /// Sizes by the arguments, and as far as open files allow.
-fn size(arguments: &Arguments, notes: &mut Vec<String>) -> Result<Size> {
+fn size(arguments: &Arguments, possible: usize, notes: &mut Vec<String>) -> Size {
     let mut size = match arguments.quick {
         true => Size::QUICK,
         false => Size::FULL,
     };
     size.rounds = arguments.rounds.unwrap_or(size.rounds).max(1);
-    // The proxy has two sockets per connection, and some files of its own.
-    let open_files = measure::open_files()?;
-    let possible = open_files.saturating_sub(200) / 2;
-    if possible < size.busy {
-        return Err(format!("only {open_files} open files: say ulimit -n 20000 first").into());
-    }
-    if possible < size.idle {
+    let wanted = size.idle + rows::IDLE_BASE;
+    if possible < wanted {
+        size.idle = possible - rows::IDLE_BASE;
         notes.push(format!(
-            "{possible} idle connections instead of {}, as only {open_files} files may be open: \
-             say ulimit -n 20000 first",
-            size.idle
+            "{} idle connections, for lack of open files: say ulimit -n {} for all",
+            size.idle,
+            2 * wanted + 200,
         ));
-        size.idle = possible;
     }
-    Ok(size)
+    size
 }
 
 fn chosen_rows(arguments: &Arguments, size: &Size) -> Result<Vec<Row>> {
@@ -195,7 +201,7 @@ fn chosen_proxies(arguments: &Arguments, notes: &mut Vec<String>) -> Result<Vec<
         found.extend(installed);
     }
     match found.is_empty() {
-        true => Err("none of the proxies was found".into()),
+        true => Err(format!("nothing to measure: {}", notes.join("; ")).into()),
         false => Ok(found),
     }
 }
@@ -210,32 +216,49 @@ struct Bench<'a> {
     launcher: &'a Launcher,
     setting: &'a Setting,
     upstream: &'a Helper,
-    proxies: &'a [Installed],
     rounds: usize,
     /// Measurements that could not be made, and why.
     failures: Vec<String>,
 }
 
 impl Bench<'_> {
-    /// One row: a round that does not count, then those that do, the proxies in turn.
-    fn row(&mut self, row: Row) -> Measured {
+    /// Starts each once: a proxy that cannot be started is left out, and that is a failure.
+    fn those_that_start(&mut self, proxies: Vec<Installed>) -> Vec<Installed> {
+        let (launcher, setting) = (self.launcher, self.setting);
+        let starts = |proxy: &Installed| match proxy.start(launcher, setting) {
+            Ok(_) => true,
+            Err(problem) => {
+                self.failures
+                    .push(format!("{} did not start: {problem}", proxy.kind.name()));
+                false
+            }
+        };
+        proxies.into_iter().filter(starts).collect()
+    }
+
+    /// One row: a round that does not count, then those that do, the proxies in turn. A proxy
+    /// that fails is left out of the rest of the row.
+    fn row(&mut self, row: Row, proxies: &[Installed]) -> Measured {
         eprintln!("{} …", row.title);
-        let mut readings = vec![Vec::new(); self.proxies.len()];
-        let mut running = Vec::new();
-        running.resize_with(self.proxies.len(), || None);
+        let mut readings = vec![Vec::new(); proxies.len()];
+        let mut running: Vec<_> = proxies.iter().map(|_| None).collect();
+        let mut has_failed = vec![false; proxies.len()];
         // Memory is read from fresh processes, which need no warm-up.
         let warm_up = usize::from(row.figure != Figure::ResidentKib);
         for round in 0..warm_up + self.rounds {
-            for (index, installed) in self.proxies.iter().enumerate() {
-                let reading = self.measure(installed, &mut running[index], &row);
-                let reading = reading.map_err(|problem| {
-                    let name = installed.kind.name();
-                    let note = format!("{name} failed in row {}: {problem}", row.key);
-                    eprintln!("{note}");
-                    self.failures.push(note);
-                });
-                if round >= warm_up {
-                    readings[index].push(reading.ok());
+            for (index, installed) in proxies.iter().enumerate() {
+                if has_failed[index] {
+                    continue;
+                }
+                match self.measure(installed, &mut running[index], &row) {
+                    Ok(reading) if round >= warm_up => readings[index].push(reading),
+                    Ok(_) => {}
+                    Err(problem) => {
+                        has_failed[index] = true;
+                        let name = installed.kind.name();
+                        let failure = format!("{name} failed in row {}: {problem}", row.key);
+                        self.failures.push(failure);
+                    }
                 }
             }
         }

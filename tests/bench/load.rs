@@ -244,7 +244,7 @@ impl Load {
                     in_time(OPENING, client.echo(&batch, begun)).await?;
                     let time = begun.elapsed().as_nanos();
                     times.push(u32::try_from(time).unwrap_or(u32::MAX));
-                    client.close().await?;
+                    in_time(OPENING, client.close()).await?;
                 }
                 Ok(times)
             });
@@ -281,9 +281,9 @@ async fn in_time<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) 
 /// matter.
 const OPENERS: usize = 16;
 
-/// How long one connection, or the last message of a run, may take.
+/// How long opening or closing one connection, or the last message of a run, may take.
 const OPENING: Duration = Duration::from_secs(10);
 
 /// How long idle connections are left alone before their memory is read: allocators and garbage
 /// collectors give back what opening took.
-const SETTLING: Duration = Duration::from_millis(1500);
+const SETTLING: Duration = Duration::from_secs(1);

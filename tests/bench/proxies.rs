@@ -66,13 +66,14 @@ impl Kind {
         }
     }
 
-    fn template(self) -> &'static str {
+    /// Name (Envoy goes by its ending) and text of the configuration, before it is filled in.
+    fn template(self) -> (&'static str, &'static str) {
         match self {
-            Self::Tidegate => include_str!("tidegate.toml"),
-            Self::Nginx => include_str!("rivals/nginx.conf"),
-            Self::Haproxy => include_str!("rivals/haproxy.cfg"),
-            Self::Caddy => include_str!("rivals/Caddyfile"),
-            Self::Envoy => include_str!("rivals/envoy.yaml"),
+            Self::Tidegate => ("tidegate.toml", include_str!("tidegate.toml")),
+            Self::Nginx => ("nginx.conf", include_str!("rivals/nginx.conf")),
+            Self::Haproxy => ("haproxy.cfg", include_str!("rivals/haproxy.cfg")),
+            Self::Caddy => ("Caddyfile", include_str!("rivals/Caddyfile")),
+            Self::Envoy => ("envoy.yaml", include_str!("rivals/envoy.yaml")),
         }
     }
 
@@ -214,6 +215,8 @@ impl Drop for Proxy {
 pub struct Setting {
     folder: PathBuf,
     upstream_port: u16,
+    /// What rivals are told to expect that want a number: as many as open files allow.
+    connections: usize,
     secret: String,
     /// What a client of Tidegate says first.
     pub first_message: String,
@@ -221,13 +224,14 @@ pub struct Setting {
 
 impl Setting {
     /// Makes the certificate, the secret and the token.
-    pub fn prepare(upstream_port: u16) -> io::Result<Self> {
+    pub fn prepare(upstream_port: u16, connections: usize) -> io::Result<Self> {
         let folder = std::env::temp_dir().join(format!("tidegate-bench-{}", std::process::id()));
         // It holds a private key.
         fs::DirBuilder::new().mode(0o700).create(&folder)?;
         let secret = secret()?;
         let setting = Self {
             upstream_port,
+            connections,
             first_message: json!({ "token": token(&secret)? }).to_string(),
             secret,
             folder,
@@ -253,12 +257,14 @@ impl Setting {
     }
 
     fn write_configuration(&self, kind: Kind, port: u16) -> io::Result<String> {
-        let text = kind
-            .template()
+        let (name, template) = kind.template();
+        let text = template
             .replace("@PORT@", &port.to_string())
             .replace("@UPSTREAM@", &self.upstream_port.to_string())
-            .replace("@DIR@", &self.folder.to_string_lossy());
-        let file = self.folder.join(format!("{}.configuration", kind.name()));
+            .replace("@DIR@", &self.folder.to_string_lossy())
+            .replace("@CONNECTIONS@", &self.connections.to_string())
+            .replace("@SOCKETS@", &(2 * self.connections + 100).to_string());
+        let file = self.folder.join(name);
         fs::write(&file, text)?;
         Ok(file.to_string_lossy().into_owned())
     }

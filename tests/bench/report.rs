@@ -27,12 +27,12 @@ pub struct Reading {
     pub load_busy: f64,
 }
 
-/// One row as measured: `readings[proxy][round]`, `None` where it failed.
+/// One row as measured.
 pub struct Measured {
     /// The row.
     pub row: Row,
-    /// In the order of `Report::proxies`.
-    pub readings: Vec<Vec<Option<Reading>>>,
+    /// By proxy, in the order of `Report::proxies`, then by round; fewer where one failed.
+    pub readings: Vec<Vec<Reading>>,
 }
 
 /// All of a run.
@@ -147,7 +147,7 @@ impl Report {
 
 impl Measured {
     fn spread(&self, proxy: usize, value: impl Fn(&Reading) -> f64) -> Option<Spread> {
-        Spread::of(self.readings[proxy].iter().flatten().map(value))
+        Spread::of(self.readings[proxy].iter().map(value))
     }
 
     /// Of the first proxy's figure to this one's, round by round.
@@ -156,10 +156,7 @@ impl Measured {
             return None;
         }
         let pairs = self.readings[0].iter().zip(&self.readings[proxy]);
-        Spread::of(pairs.filter_map(|(first, other)| {
-            let (first, other) = (first.as_ref()?, other.as_ref()?);
-            Some(first.figure / other.figure)
-        }))
+        Spread::of(pairs.map(|(first, other)| first.figure / other.figure))
     }
 
     fn line(&self, proxy: usize) -> String {

@@ -67,7 +67,7 @@ impl Size {
         busy: 50,
         times: Times {
             warm_up_ms: 150,
-            run_ms: 500,
+            run_ms: 400,
         },
     };
 }
@@ -92,7 +92,7 @@ pub fn all(size: &Size) -> Vec<Row> {
             title: format!("idle memory, {} connections", size.idle),
             figure: Figure::ResidentKib,
             work: Work::Idle {
-                base: 50,
+                base: IDLE_BASE,
                 connections: size.idle,
             },
         },
@@ -112,6 +112,9 @@ pub fn all(size: &Size) -> Vec<Row> {
         },
     ]
 }
+
+/// Connections open before the `idle` row counts.
+pub const IDLE_BASE: usize = 50;
 
 /// Connections that are being opened in the `connect` row.
 const AT_ONCE: usize = 16;
