@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::frames::{self, CLOSE, Head, PING, PONG, TEXT};
+use crate::frames::{self, CLOSE, Incoming, TEXT};
 
 /// Opens connections to one proxy.
 pub struct Dialer {
@@ -317,100 +317,6 @@ impl<'a> Exchange<'a> {
                 self.sent.push_back(now);
                 self.unwritten += self.batch.frame;
             }
-        }
-        Ok(())
-    }
-}
-
-/// The frames of a server, taken in any slicing.
-#[derive(Default)]
-struct Incoming {
-    /// An unfinished head.
-    head: Vec<u8>,
-    /// First byte of the current frame.
-    first: u8,
-    /// Payload bytes of it that came and that are to come.
-    past: usize,
-    left: usize,
-    /// Payload of the current ping.
-    ping: Vec<u8>,
-    /// Whole data messages since somebody took the count.
-    messages: usize,
-    /// Masked answers to pings, to be sent at a boundary.
-    pongs: Vec<u8>,
-    is_closed: bool,
-}
-
-impl Incoming {
-    /// `expected`: what every data message must say, to the byte.
-    fn feed(&mut self, mut bytes: &[u8], expected: Option<&[u8]>) -> io::Result<()> {
-        while !bytes.is_empty() {
-            if self.left == 0 && !self.begin(&mut bytes) {
-                return Ok(());
-            }
-            let (here, rest) = bytes.split_at(self.left.min(bytes.len()));
-            bytes = rest;
-            self.take(here, expected)?;
-            if self.left == 0 {
-                self.finish(expected)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a head; whether it is complete. Only a head split between reads is copied.
-    fn begin(&mut self, bytes: &mut &[u8]) -> bool {
-        let head = if self.head.is_empty() {
-            Head::decode(bytes).inspect(|head| *bytes = &bytes[head.size..])
-        } else {
-            self.head.push(bytes[0]);
-            *bytes = &bytes[1..];
-            Head::decode(&self.head)
-        };
-        match head {
-            Some(head) => {
-                self.head.clear();
-                self.first = head.first;
-                self.past = 0;
-                self.left = head.length as usize;
-                true
-            }
-            None if bytes.is_empty() => false,
-            None if self.head.is_empty() => {
-                self.head.extend_from_slice(bytes);
-                false
-            }
-            None => self.begin(bytes),
-        }
-    }
-
-    fn take(&mut self, payload: &[u8], expected: Option<&[u8]>) -> io::Result<()> {
-        if self.first == PING {
-            self.ping.extend_from_slice(payload);
-        } else if self.first == TEXT
-            && let Some(expected) = expected
-            && expected.get(self.past..self.past + payload.len()) != Some(payload)
-        {
-            return Err(io::Error::other("the echo differs from what was sent"));
-        }
-        self.past += payload.len();
-        self.left -= payload.len();
-        Ok(())
-    }
-
-    fn finish(&mut self, expected: Option<&[u8]>) -> io::Result<()> {
-        match self.first {
-            TEXT if expected.is_some_and(|expected| expected.len() != self.past) => {
-                return Err(io::Error::other("the echo is shorter than what was sent"));
-            }
-            TEXT => self.messages += 1,
-            PING => {
-                let ping = std::mem::take(&mut self.ping);
-                self.pongs.extend(frames::masked(PONG, &ping));
-            }
-            PONG => {}
-            CLOSE => self.is_closed = true,
-            other => return Err(io::Error::other(format!("unexpected frame {other:#x}"))),
         }
         Ok(())
     }

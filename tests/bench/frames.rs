@@ -1,8 +1,10 @@
 //! WebSocket frames (RFC 6455 §5.2) as the load and the echo need them.
 //!
-//! Owns the layout of a frame head and the masking. It is written for speed and for peers of our
-//! own: nothing here judges, and the proxy's own code is deliberately not used, so that a fault
-//! there cannot hide behind the same fault here.
+//! Owns the layout of a frame head, the masking, and the frames a client receives. It is written
+//! for speed and for peers of our own: nothing here judges, and the proxy's own code is
+//! deliberately not used, so that a fault there cannot hide behind the same fault here.
+
+use std::io;
 
 /// First byte of a whole text message: FIN and opcode 1.
 pub const TEXT: u8 = 0x81;
@@ -85,5 +87,100 @@ pub fn mask(bytes: &mut [u8], mut key: [u8; 4], offset: u64) {
     }
     for (byte, key) in words.into_remainder().iter_mut().zip(key) {
         *byte ^= key;
+    }
+}
+
+/// The frames of a server, taken in any slicing.
+#[derive(Default)]
+pub struct Incoming {
+    /// An unfinished head.
+    head: Vec<u8>,
+    /// First byte of the current frame.
+    first: u8,
+    /// Payload bytes of it that came and that are to come.
+    past: usize,
+    left: usize,
+    /// Payload of the current ping.
+    ping: Vec<u8>,
+    /// Whole data messages since somebody took the count.
+    pub messages: usize,
+    /// Masked answers to pings, to be sent at a boundary.
+    pub pongs: Vec<u8>,
+    /// Whether a Close frame came.
+    pub is_closed: bool,
+}
+
+impl Incoming {
+    /// `expected`: what every data message must say, to the byte.
+    pub fn feed(&mut self, mut bytes: &[u8], expected: Option<&[u8]>) -> io::Result<()> {
+        while !bytes.is_empty() {
+            if self.left == 0 && !self.begin(&mut bytes) {
+                return Ok(());
+            }
+            let (here, rest) = bytes.split_at(self.left.min(bytes.len()));
+            bytes = rest;
+            self.take(here, expected)?;
+            if self.left == 0 {
+                self.finish(expected)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a head; whether it is complete. Only a head split between reads is copied.
+    fn begin(&mut self, bytes: &mut &[u8]) -> bool {
+        let head = if self.head.is_empty() {
+            Head::decode(bytes).inspect(|head| *bytes = &bytes[head.size..])
+        } else {
+            self.head.push(bytes[0]);
+            *bytes = &bytes[1..];
+            Head::decode(&self.head)
+        };
+        match head {
+            Some(head) => {
+                self.head.clear();
+                self.first = head.first;
+                self.past = 0;
+                self.left = head.length as usize;
+                true
+            }
+            None if bytes.is_empty() => false,
+            None if self.head.is_empty() => {
+                self.head.extend_from_slice(bytes);
+                false
+            }
+            None => self.begin(bytes),
+        }
+    }
+
+    fn take(&mut self, payload: &[u8], expected: Option<&[u8]>) -> io::Result<()> {
+        if self.first == PING {
+            self.ping.extend_from_slice(payload);
+        } else if self.first == TEXT
+            && let Some(expected) = expected
+            && expected.get(self.past..self.past + payload.len()) != Some(payload)
+        {
+            return Err(io::Error::other("the echo differs from what was sent"));
+        }
+        self.past += payload.len();
+        self.left -= payload.len();
+        Ok(())
+    }
+
+    fn finish(&mut self, expected: Option<&[u8]>) -> io::Result<()> {
+        match self.first {
+            TEXT if expected.is_some_and(|expected| expected.len() != self.past) => {
+                return Err(io::Error::other("the echo is shorter than what was sent"));
+            }
+            TEXT => self.messages += 1,
+            PING => {
+                let ping = std::mem::take(&mut self.ping);
+                self.pongs.extend(masked(PONG, &ping));
+            }
+            PONG => {}
+            CLOSE => self.is_closed = true,
+            other => return Err(io::Error::other(format!("unexpected frame {other:#x}"))),
+        }
+        Ok(())
     }
 }
