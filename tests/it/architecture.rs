@@ -125,7 +125,9 @@ fn the_core_knows_nothing_but_itself() {
             );
         }
         for io in [
-            "std::net",
+            "std::net::Tcp",
+            "std::net::Udp",
+            "ToSocketAddrs",
             "std::fs",
             "std::env",
             "std::thread",
