@@ -46,7 +46,8 @@ pub(super) struct Opened {
 pub(super) enum End {
     /// The peer sent close_notify: everything it sent has arrived.
     CloseNotify,
-    /// The peer broke the protocol; the alert that says so is among the sealed bytes.
+    /// The peer broke the protocol; the alert that says so, if rustls has one for it, is among
+    /// the sealed bytes.
     Failed(rustls::Error),
 }
 

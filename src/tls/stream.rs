@@ -22,13 +22,14 @@ use crate::tls::scratch::{self, READ_SIZE, SEAL_SIZE};
 /// A client's TLS connection after the TLS handshake.
 ///
 /// Memory, beyond the socket and the TLS state: `incoming` + `plain` + `sealed`, which is 0
-/// when nothing is unfinished and at most 16,645 + 16,384 + 69,632 bytes (plus a few alerts).
+/// when nothing is unfinished and at most 16,645 + 16,645 + 69,632 bytes (plus a few alerts).
 ///
 /// - **Reading** makes one `recv` per call that gives plaintext, and takes at most as many
 ///   bytes as fit decrypted into the caller's buffer, unless that is smaller than the record
 ///   at hand. The end of the stream is the peer's close_notify; a connection that ends
 ///   without one is [`io::ErrorKind::UnexpectedEof`] (truncation, RFC 8446 §6.1), and one
-///   that breaks the protocol is [`io::ErrorKind::InvalidData`] after its alert was sent.
+///   that breaks the protocol is [`io::ErrorKind::InvalidData`], once the alert that rustls
+///   has for it, if it has one, was sent.
 /// - **Writing** takes up to 64 KiB per call and makes one `send`. What the socket did not
 ///   take stays sealed in here; nothing is accepted while there is any, so poll
 ///   [`AsyncWrite::poll_flush`] until it is ready before waiting for anything else.
@@ -41,8 +42,8 @@ pub struct TlsStream {
     /// Received and not yet decrypted: part of one record, or records that make up part of
     /// one handshake message. `len ≤ MAX_RECORD`.
     incoming: Vec<u8>,
-    /// Decrypted and not yet read, when the caller's buffer was smaller than a record: at
-    /// most the plaintext of one record.
+    /// Decrypted and not yet read, when the caller's buffer was smaller than a record, or
+    /// when it came with the last flight of the TLS handshake. `len < MAX_RECORD`.
     plain: Kept,
     /// Sealed and not yet sent: at most one write's worth, and alerts.
     sealed: Kept,
