@@ -93,8 +93,9 @@ impl Engine {
         let mut used = 0;
         let mut end = None;
         loop {
-            let UnbufferedStatus { mut discard, state } =
-                self.conn.process_tls_records(&mut records[used..]);
+            let UnbufferedStatus { mut discard, state } = self
+                .conn
+                .process_tls_records(records.get_mut(used..).unwrap_or_default());
             match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(Ok(record)) = traffic.next_record() {

@@ -142,8 +142,8 @@ impl TlsStream {
         let kept = self.incoming.len();
         let end = READ_SIZE.min(kept + receivable(&self.incoming, room));
         let received: Poll<io::Result<()>> = scratch::with_read(|scratch| {
-            let space = &mut scratch[..end];
-            let mut received = ReadBuf::new(&mut space[kept..]);
+            let space = scratch.get_mut(..end).unwrap_or_default();
+            let mut received = ReadBuf::new(space.get_mut(kept..).unwrap_or_default());
             // Never `try_read`: only `poll_read` learns from a short read that the socket is
             // empty, and so saves the next call's `recv`.
             ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut received))?;
@@ -151,8 +151,11 @@ impl TlsStream {
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
-            space[..kept].copy_from_slice(&self.incoming);
-            self.open(&mut space[..kept + n], buf);
+            let records = space.get_mut(..kept + n).unwrap_or_default();
+            for (place, byte) in records.iter_mut().zip(&self.incoming) {
+                *place = *byte;
+            }
+            self.open(records, buf);
             Poll::Ready(Ok(()))
         });
         ready!(received)?;
@@ -272,7 +275,7 @@ impl AsyncWrite for TlsStream {
         ready!(this.poll_send_sealed(cx))?;
         // Nothing is sealed for a socket that is known to be full: it would have to be kept.
         ready!(this.tcp.poll_write_ready(cx))?;
-        let chunk = &buf[..buf.len().min(SEAL_SIZE)];
+        let chunk = buf.get(..SEAL_SIZE).unwrap_or(buf);
         if !chunk.is_empty() {
             this.seal_and_send(cx, chunk)?;
         }
