@@ -31,6 +31,18 @@
 //! [`proxy`], [`proto`] (the contract, then `session`, `pipe`, `frame`), [`relay`],
 //! [`config`], then the IO modules as they come up; [`server`] and [`cli`] around them.
 
+// What a peer sends must not reach a panic. Tests may panic.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing
+    )
+)]
+
 pub mod auth;
 pub mod cli;
 pub mod config;

@@ -29,7 +29,9 @@ fn every_invalid_configuration_is_refused_with_its_text() {
     for file in files {
         let Refused { problems, text } = config::load(&file).expect_err("an invalid file loads");
         assert!(
-            problems.iter().any(|problem| problem.is_error()),
+            problems
+                .iter()
+                .any(tidegate::config::problem::Problem::is_error),
             "{}",
             file.display()
         );
@@ -171,7 +173,7 @@ proptest! {
             text.replace_range(start..end, &inserted);
         }
         if let Err(refused) = config::parse(&text, Path::new("")) {
-            prop_assert!(refused.problems.iter().any(|problem| problem.is_error()));
+            prop_assert!(refused.problems.iter().any(tidegate::config::problem::Problem::is_error));
             for problem in &refused.problems {
                 prop_assert!(!problem.found.is_empty() && !problem.allowed.is_empty());
             }
