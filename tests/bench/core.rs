@@ -1,6 +1,6 @@
-//! Relays messages through the protocol core alone, for counting its instructions.
+//! Relays messages through the protocol core alone, for counting its instructions and allocations.
 //!
-//! `tests/bench/instructions` runs this under callgrind with two numbers of messages: the
+//! `tests/bench/guard` runs this under callgrind with two numbers of messages: the
 //! difference is what a message costs, whatever else the machine is doing.
 
 use std::hint::black_box;
