@@ -240,9 +240,7 @@ mod tests {
 
     use super::*;
 
-    type Client = tokio_tungstenite::WebSocketStream<
-        tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>,
-    >;
+    type Client = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<TcpStream>>;
 
     async fn connected(echo: &Echo) -> Client {
         let url = format!("ws://{}/any", echo.address());
