@@ -139,7 +139,10 @@ impl Session {
             None => (Phase::Relaying, Mode::Relay),
         };
         let has_upstream = policy.first_message.is_none();
-        let timers = Timers::new(&policy.keepalive, now);
+        let mut timers = Timers::new(&policy.keepalive, now);
+        if has_upstream {
+            timers.handle_relaying(&policy.keepalive, now);
+        }
         Self {
             policy,
             phase,
@@ -223,7 +226,7 @@ impl Session {
     /// What `to` should be sent next. Empty: nothing.
     pub fn pending(&self, to: Side) -> &[u8] {
         let (leg, pipe) = (&self.legs[to], &self.pipes[to.other()]);
-        if leg.gone {
+        if leg.gone || self.is_ended() {
             return &[];
         }
         match &leg.slot {
@@ -283,7 +286,8 @@ impl Session {
     pub fn can_shut(&self, to: Side) -> bool {
         let leg = &self.legs[to];
         let hears_nothing = self.inputs[to].mode == Mode::Discard;
-        leg.close == CloseOut::Sent && !leg.shut && (leg.closed || leg.eof || hears_nothing)
+        let may_follow = leg.close == CloseOut::Sent && !leg.gone && !leg.shut;
+        may_follow && (leg.closed || leg.eof || hears_nothing)
     }
 
     /// The writing half of `to` is shut down.

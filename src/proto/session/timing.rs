@@ -39,16 +39,14 @@ struct Pong {
 impl Timers {
     /// Counts from the 101. Idleness and pings count from when the upstream is there.
     pub fn new(keepalive: &Keepalive, now: Instant) -> Self {
-        let mut timers = Self {
+        Self {
             ping: None,
             pong: None,
             pings: 0,
             idle: None,
             last_data: now,
             lifetime: keepalive.max_lifetime.map(|span| now + span),
-        };
-        timers.handle_relaying(keepalive, now);
-        timers
+        }
     }
 
     /// The upstream is there.
