@@ -24,7 +24,7 @@ use crate::proto::session::{Event, Session};
 use crate::proto::side::Side;
 
 /// Rounds of reading and writing in one wake-up, before other sessions have their turn.
-const MAX_ROUNDS: u32 = 16;
+const MAX_ROUNDS: u32 = 4;
 
 /// The worker's scratch buffer: as much as one read may take. Watermarks below it, which
 /// is the rule, make reads smaller.
