@@ -1,3 +1,18 @@
 //! The integration tests: one binary, one module for each subject.
 
+mod backpressure;
+mod cli;
+mod closing;
 mod config;
+mod drain;
+mod handshake;
+mod keepalive;
+mod limits;
+mod memory;
+mod none_route;
+mod origin;
+mod relay;
+mod support;
+mod tls;
+mod token;
+mod upstreams;
