@@ -52,16 +52,30 @@ fn code(code: u16) -> Option<CloseCode> {
 async fn the_upstreams_close_passes_with_code_and_reason() {
     let upstream = upstream().await;
     let mut proxy = proxy(upstream.address).start();
-    let mut client = proxy.entrance.admitted().await;
+    let client = proxy.entrance.admitted().await;
     let mut server = upstream.accept().await;
     server.close(4002, "the room is closed").await;
-    assert_eq!(client.closed().await, (4002, "the room is closed".to_owned()));
-    assert_eq!(server.closed().await, (4002, "the room is closed".to_owned()));
+    assert_eq!(
+        client.closed().await,
+        (4002, "the room is closed".to_owned())
+    );
+    assert_eq!(
+        server.closed().await,
+        (4002, "the room is closed".to_owned())
+    );
     let summary = proxy.record().await.summary;
     let by = Side::Upstream;
-    assert_eq!(summary.cause, Cause::Closed { by, code: code(4002) });
+    assert_eq!(
+        summary.cause,
+        Cause::Closed {
+            by,
+            code: code(4002)
+        }
+    );
     assert_eq!(summary.close_codes.downstream, code(4002));
-    proxy.counted("failed sessions", 0, |c| c.sessions_failed.get()).await;
+    proxy
+        .counted("failed sessions", 0, |c| c.sessions_failed.get())
+        .await;
     proxy.stop().await;
 }
 
@@ -87,10 +101,16 @@ async fn a_close_without_code_passes_as_one_without_code() {
 async fn messages_under_way_to_the_closing_end_still_arrive() {
     let (mut proxy, _upstream, mut client, mut server) = session(|s| s).await;
     write(&mut client, &masked(close(1000, "done"))).await;
-    assert_eq!(read_frame(&mut server).await.expect("a Close").close().0, 1000);
+    assert_eq!(
+        read_frame(&mut server).await.expect("a Close").close().0,
+        1000
+    );
     let last = [plain(text("one more")), plain(close(1000, "done"))].concat();
     write(&mut server, &last).await;
-    assert_eq!(read_frame(&mut client).await.expect("text").payload, b"one more");
+    assert_eq!(
+        read_frame(&mut client).await.expect("text").payload,
+        b"one more"
+    );
     assert_eq!(last_words(&mut client).await, (1000, "done".to_owned()));
     drop((client, server));
     assert_eq!(proxy.record().await.summary.tallies.upstream.messages, 1);
@@ -102,7 +122,10 @@ async fn nothing_behind_a_close_passes() {
     let (mut proxy, _upstream, mut client, mut server) = session(|s| s).await;
     let bytes = [masked(close(1000, "")), masked(text("too late"))].concat();
     write(&mut client, &bytes).await;
-    assert_eq!(read_frame(&mut server).await.expect("a Close").close().0, 1000);
+    assert_eq!(
+        read_frame(&mut server).await.expect("a Close").close().0,
+        1000
+    );
     write(&mut server, &plain(close(1000, ""))).await;
     assert_eq!(read_to_end(&mut server).await, b"");
     drop((client, server));
@@ -121,9 +144,12 @@ async fn an_upstream_that_vanishes_is_told_as_1014() {
         }),
     ];
     for (how, end) in ends {
-        let (mut proxy, _upstream, mut client, mut server) = session(|s| s).await;
+        let (mut proxy, _upstream, mut client, mut server) = session(quick).await;
         write(&mut server, &plain(text("last"))).await;
-        assert_eq!(read_frame(&mut client).await.expect("text").payload, b"last");
+        assert_eq!(
+            read_frame(&mut client).await.expect("text").payload,
+            b"last"
+        );
         end(server);
         let heard = last_words(&mut client).await;
         assert_eq!(heard, (1014, "upstream failed".to_owned()), "{how}");
@@ -131,7 +157,9 @@ async fn an_upstream_that_vanishes_is_told_as_1014() {
         let summary = proxy.record().await.summary;
         assert_eq!(summary.cause, Cause::Vanished(Side::Upstream), "{how}");
         assert_eq!(summary.close_codes.downstream, code(1014), "{how}");
-        proxy.counted("failed sessions", 1, |c| c.sessions_failed.get()).await;
+        proxy
+            .counted("failed sessions", 1, |c| c.sessions_failed.get())
+            .await;
         proxy.stop().await;
     }
 }
@@ -139,11 +167,16 @@ async fn an_upstream_that_vanishes_is_told_as_1014() {
 #[tokio::test]
 async fn a_client_that_vanishes_is_told_as_1001() {
     for how in ["a reset", "an end of the connection", "an end of TLS"] {
-        let (mut proxy, _upstream, mut client, mut server) = session(|s| s).await;
+        let (mut proxy, _upstream, mut client, mut server) = session(quick).await;
         match how {
             "a reset" => reset(client.get_ref().0),
             "an end of TLS" => client.shutdown().await.expect("close_notify is sent"),
-            _ => client.get_mut().0.shutdown().await.expect("the end is sent"),
+            _ => client
+                .get_mut()
+                .0
+                .shutdown()
+                .await
+                .expect("the end is sent"),
         }
         // What is dropped here is the connection, except where it is still to be read from.
         let client = (how != "a reset").then_some(client);
@@ -158,11 +191,14 @@ async fn a_client_that_vanishes_is_told_as_1001() {
 
 #[tokio::test]
 async fn an_upstream_that_only_ends_its_half_is_over() {
-    let (mut proxy, _upstream, mut client, mut server) = session(|s| s).await;
+    let (mut proxy, _upstream, mut client, mut server) = session(quick).await;
     let last = plain(text("last"));
     server.write_all(&last).await.expect("it is sent");
     server.shutdown().await.expect("the end is sent");
-    assert_eq!(read_frame(&mut client).await.expect("text").payload, b"last");
+    assert_eq!(
+        read_frame(&mut client).await.expect("text").payload,
+        b"last"
+    );
     assert_eq!(last_words(&mut client).await.0, 1014);
     drop((client, server));
     let cause = proxy.record().await.summary.cause;
@@ -178,7 +214,9 @@ async fn a_frame_that_breaks_off_is_followed_by_no_close() {
     write(&mut server, &frame[..500]).await;
     let mut heard = vec![0; 500];
     let read = tokio::io::AsyncReadExt::read_exact(&mut client, &mut heard);
-    within("the first half", read).await.expect("the first half");
+    within("the first half", read)
+        .await
+        .expect("the first half");
     drop(server);
     assert_eq!(read_to_end(&mut client).await, b"");
     drop(client);
@@ -191,7 +229,9 @@ async fn a_frame_that_breaks_off_is_followed_by_no_close() {
     let frame = masked(binary(vec![7; 1000]));
     write(&mut client, &frame[..500]).await;
     let read = tokio::io::AsyncReadExt::read_exact(&mut server, &mut heard);
-    within("the first half", read).await.expect("the first half");
+    within("the first half", read)
+        .await
+        .expect("the first half");
     reset(client.get_ref().0);
     drop(client);
     assert_eq!(read_to_end(&mut server).await, b"");
@@ -207,14 +247,23 @@ async fn a_client_that_answers_no_close_is_aborted_in_time() {
     let (mut proxy, _upstream, mut client, mut server) = session(quick).await;
     let started = Instant::now();
     write(&mut server, &plain(close(4000, "go"))).await;
-    assert_eq!(read_frame(&mut client).await.expect("a Close").close().0, 4000);
+    assert_eq!(
+        read_frame(&mut client).await.expect("a Close").close().0,
+        4000
+    );
     // The upstream is answered in the client's stead.
     assert_eq!(last_words(&mut server).await.0, 4000);
     assert_eq!(read_to_end(&mut client).await, b"");
     assert_took(started, Duration::from_millis(250), Duration::from_secs(10));
     let by = Side::Upstream;
     let cause = proxy.record().await.summary.cause;
-    assert_eq!(cause, Cause::Closed { by, code: code(4000) });
+    assert_eq!(
+        cause,
+        Cause::Closed {
+            by,
+            code: code(4000)
+        }
+    );
     proxy.stop().await;
 }
 
@@ -223,7 +272,10 @@ async fn an_upstream_that_answers_no_close_is_aborted_in_time() {
     let (mut proxy, _upstream, mut client, mut server) = session(quick).await;
     let started = Instant::now();
     write(&mut client, &masked(close(4000, "go"))).await;
-    assert_eq!(read_frame(&mut server).await.expect("a Close").close().0, 4000);
+    assert_eq!(
+        read_frame(&mut server).await.expect("a Close").close().0,
+        4000
+    );
     assert_eq!(last_words(&mut client).await.0, 4000);
     assert_eq!(read_to_end(&mut server).await, b"");
     assert_took(started, Duration::from_millis(250), Duration::from_secs(10));
@@ -243,10 +295,16 @@ async fn a_refused_client_that_keeps_sending_is_aborted_in_time() {
         while writing.write_all(&noise).await.is_ok() {}
     };
     let listen = async {
-        assert_eq!(read_frame(&mut reading).await.expect("a Close").close().0, 1002);
+        assert_eq!(
+            read_frame(&mut reading).await.expect("a Close").close().0,
+            1002
+        );
         read_to_end(&mut reading).await;
     };
-    within("the connection is aborted", async { tokio::join!(flood, listen) }).await;
+    within("the connection is aborted", async {
+        tokio::join!(flood, listen)
+    })
+    .await;
     assert_took(started, Duration::from_millis(250), Duration::from_secs(10));
     let tally = proxy.record().await.summary.tallies.downstream;
     assert_eq!((tally.messages, tally.bytes), (0, 0));
@@ -257,7 +315,10 @@ async fn a_refused_client_that_keeps_sending_is_aborted_in_time() {
 async fn both_ends_may_close_at_once() {
     let (mut proxy, _upstream, mut client, mut server) = session(|s| s).await;
     let (from_client, from_server) = (masked(close(4001, "c")), plain(close(4002, "s")));
-    tokio::join!(write(&mut client, &from_client), write(&mut server, &from_server));
+    tokio::join!(
+        write(&mut client, &from_client),
+        write(&mut server, &from_server)
+    );
     let (heard_by_client, heard_by_server): (Option<Seen>, Option<Seen>) =
         tokio::join!(read_frame(&mut client), read_frame(&mut server));
     assert_eq!(heard_by_client.expect("a Close").close().0, 4002);
@@ -285,7 +346,10 @@ async fn an_unfinished_message_of_fragments_leaves_room_for_a_close() {
     let heard = read_frame(&mut client).await.expect("a fragment");
     assert_eq!((heard.is_final, heard.opcode), (false, 1));
     proxy.drain();
-    assert_eq!(read_frame(&mut client).await.expect("a Close").close().0, 1012);
+    assert_eq!(
+        read_frame(&mut client).await.expect("a Close").close().0,
+        1012
+    );
     assert_eq!(server.closed().await.0, 1001);
     drop(client);
     proxy.stop().await;

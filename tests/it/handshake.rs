@@ -18,7 +18,11 @@ fn refusals() -> Vec<(Opening, u16, &'static [(&'static str, &'static str)])> {
     let good = || opening("/chat");
     vec![
         (good().line("POST /chat HTTP/1.1"), 405, &[("allow", "GET")]),
-        (good().line("GET /chat HTTP/1.0"), 426, &[("upgrade", "websocket")]),
+        (
+            good().line("GET /chat HTTP/1.0"),
+            426,
+            &[("upgrade", "websocket")],
+        ),
         (good().line("GET /elsewhere HTTP/1.1"), 404, &[]),
         (good().line("GET /chat/more HTTP/1.1"), 404, &[]),
         (good().line("GET /x/../chat HTTP/1.1"), 400, &[]),
@@ -26,7 +30,11 @@ fn refusals() -> Vec<(Opening, u16, &'static [(&'static str, &'static str)])> {
         (good().line("GET /%63hat HTTP/1.1"), 400, &[]),
         (good().line("GET http://localhost/chat HTTP/1.1"), 400, &[]),
         (good().line("GET * HTTP/1.1"), 400, &[]),
-        (good().line(&format!("GET /{} HTTP/1.1", "x".repeat(9000))), 414, &[]),
+        (
+            good().line(&format!("GET /{} HTTP/1.1", "x".repeat(9000))),
+            414,
+            &[],
+        ),
         (good().without("Host"), 400, &[]),
         (good().with("Host", "other.example.com"), 400, &[]),
         (good().with("Content-Length", "0"), 400, &[]),
@@ -43,18 +51,32 @@ fn refusals() -> Vec<(Opening, u16, &'static [(&'static str, &'static str)])> {
             426,
             &[("upgrade", "websocket")],
         ),
-        (good().with("Upgrade", "websocket"), 426, &[("upgrade", "websocket")]),
+        (
+            good().with("Upgrade", "websocket"),
+            426,
+            &[("upgrade", "websocket")],
+        ),
         (good().without("Connection"), 400, &[]),
-        (good().without("Connection").with("Connection", "keep-alive"), 400, &[]),
+        (
+            good()
+                .without("Connection")
+                .with("Connection", "keep-alive"),
+            400,
+            &[],
+        ),
         (good().without("Sec-WebSocket-Version"), 400, &[]),
         (
-            good().without("Sec-WebSocket-Version").with("Sec-WebSocket-Version", "8"),
+            good()
+                .without("Sec-WebSocket-Version")
+                .with("Sec-WebSocket-Version", "8"),
             426,
             &[("upgrade", "websocket"), ("sec-websocket-version", "13")],
         ),
         (good().without("Sec-WebSocket-Key"), 400, &[]),
         (
-            good().without("Sec-WebSocket-Key").with("Sec-WebSocket-Key", "dG9vIHNob3J0"),
+            good()
+                .without("Sec-WebSocket-Key")
+                .with("Sec-WebSocket-Key", "dG9vIHNob3J0"),
             400,
             &[],
         ),
@@ -101,9 +123,13 @@ async fn a_browser_that_opens_the_address_reads_what_it_is() {
     let head = read_head(&mut tls).await;
     assert_eq!(head.status(), 426);
     assert_eq!(head.field("upgrade"), Some("websocket"));
-    assert!(head.field("content-type").is_some_and(|t| t.starts_with("text/plain")));
+    assert!(
+        head.field("content-type")
+            .is_some_and(|t| t.starts_with("text/plain"))
+    );
     let body = String::from_utf8(read_to_end(&mut tls).await).expect("text");
     assert!(body.contains("WebSocket"), "{body}");
+    drop(tls);
     proxy.stop().await;
 }
 
@@ -127,7 +153,9 @@ async fn bytes_that_are_not_http_get_no_session() {
         let answer = String::from_utf8(read_to_end(&mut tls).await).expect("text");
         assert!(!answer.contains(" 101 "), "{bytes:?}: {answer}");
     }
-    proxy.counted("connections without request", 4, |c| c.no_request.get()).await;
+    proxy
+        .counted("connections without request", 4, |c| c.no_request.get())
+        .await;
     upstream.assert_untouched();
     proxy.stop().await;
 }
@@ -149,7 +177,9 @@ async fn a_head_above_its_limits_gets_431() {
         assert_eq!(read_head(&mut tls).await.status(), 431);
         read_to_end(&mut tls).await;
     }
-    proxy.counted("refused heads", 2, |c| c.no_request.get()).await;
+    proxy
+        .counted("refused heads", 2, |c| c.no_request.get())
+        .await;
     // One field fewer passes: six of the opening's own and fourteen more.
     let mut just = opening("/chat");
     for n in 0..14 {
@@ -171,7 +201,9 @@ async fn a_head_that_never_ends_is_cut_off_in_time() {
     let tls = proxy.entrance.tls().await;
     let started = Instant::now();
     let (mut reading, mut writing) = tokio::io::split(tls);
-    let head = opening("/chat").with("X-Endless", &"y".repeat(100_000)).text();
+    let head = opening("/chat")
+        .with("X-Endless", &"y".repeat(100_000))
+        .text();
     let trickle = async {
         let mut ticks = tokio::time::interval(Duration::from_millis(10));
         for byte in head.bytes() {
@@ -188,7 +220,9 @@ async fn a_head_that_never_ends_is_cut_off_in_time() {
         () = trickle => {}
     }
     assert_took(started, Duration::from_millis(250), Duration::from_secs(10));
-    proxy.counted("heads that came too late", 1, |c| c.no_request.get()).await;
+    proxy
+        .counted("heads that came too late", 1, |c| c.no_request.get())
+        .await;
     proxy.stop().await;
 }
 
@@ -257,9 +291,11 @@ async fn the_first_of_the_clients_subprotocols_that_the_route_lists_is_chosen() 
         .start();
     let entrance = &proxy.entrance;
     let offers = |names: &[&str]| {
-        names.iter().fold(entrance.request("/chat"), |request, name| {
-            request.with_sub_protocol(*name)
-        })
+        names
+            .iter()
+            .fold(entrance.request("/chat"), |request, name| {
+                request.with_sub_protocol(*name)
+            })
     };
     let asked = entrance.ask(offers(&["soap", "chat.v2", "chat.v1"])).await;
     let (mut client, response) = asked.expect("a 101");
@@ -326,14 +362,15 @@ async fn a_client_that_takes_no_refusal_holds_its_place_for_a_bounded_time() {
     // The answer is there, but the client neither closes nor stops sending.
     assert_eq!(read_head(&mut tls).await.status(), 404);
     let (mut reading, mut writing) = tokio::io::split(tls);
-    let flood = async {
-        while writing.write_all(&[b'x'; 4096]).await.is_ok() {}
-    };
+    let flood = async { while writing.write_all(&[b'x'; 4096]).await.is_ok() {} };
     let rest = async {
         let mut rest = Vec::new();
         let _how_it_ended = reading.read_to_end(&mut rest).await;
     };
-    within("the connection is closed", async { tokio::join!(flood, rest) }).await;
+    within("the connection is closed", async {
+        tokio::join!(flood, rest)
+    })
+    .await;
     assert_took(started, Duration::ZERO, Duration::from_secs(10));
     proxy.stop().await;
 }

@@ -16,7 +16,10 @@ const SECOND: Duration = Duration::from_secs(1);
 async fn a_client_that_answers_no_ping_is_closed_with_3008() {
     let upstream = upstream().await;
     let mut proxy = proxy(upstream.address)
-        .section("keepalive", "ping_interval = \"1s\"\npong_timeout = \"200ms\"")
+        .section(
+            "keepalive",
+            "ping_interval = \"1s\"\npong_timeout = \"200ms\"",
+        )
         .start();
     let mut client = proxy.entrance.raw_admitted().await;
     let mut server = upstream.accept().await;

@@ -58,7 +58,10 @@ async fn assert_fails(
 async fn a_frame_or_message_one_byte_too_large_is_closed_with_1009() {
     let upstream = upstream().await;
     let mut proxy = proxy(upstream.address)
-        .section("limits", "max_frame_size = \"1KiB\"\nmax_message_size = \"2KiB\"")
+        .section(
+            "limits",
+            "max_frame_size = \"1KiB\"\nmax_message_size = \"2KiB\"",
+        )
         .start();
     let too_big = |cause: fn(Side) -> Cause| (1009, 1001, cause(Side::Downstream));
     // The limit is judged by the header: the payload never comes.
@@ -66,7 +69,9 @@ async fn a_frame_or_message_one_byte_too_large_is_closed_with_1009() {
     let frame = too_big(Cause::FrameTooBig);
     assert_fails(&mut proxy, &upstream, &header[..8], frame).await;
     // The largest length there is reserves no memory.
-    let huge = [0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4];
+    let huge = [
+        0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4,
+    ];
     assert_fails(&mut proxy, &upstream, &huge, frame).await;
     let fragments = [
         masked(fragment(Data::Binary, vec![0; 1024], false)),
@@ -83,13 +88,20 @@ async fn a_frame_or_message_one_byte_too_large_is_closed_with_1009() {
 async fn a_frame_and_a_message_of_exactly_the_limit_pass() {
     let upstream = echo().await;
     let proxy = proxy(upstream.address)
-        .section("limits", "max_frame_size = \"1KiB\"\nmax_message_size = \"2KiB\"")
+        .section(
+            "limits",
+            "max_frame_size = \"1KiB\"\nmax_message_size = \"2KiB\"",
+        )
         .start();
     let mut client = proxy.entrance.admitted().await;
     client.echoes(&"x".repeat(1024)).await;
     let half = || vec![b'x'; 1024];
-    client.send(Message::Frame(fragment(Data::Binary, half(), false))).await;
-    client.send(Message::Frame(fragment(Data::Continue, half(), true))).await;
+    client
+        .send(Message::Frame(fragment(Data::Binary, half(), false)))
+        .await;
+    client
+        .send(Message::Frame(fragment(Data::Continue, half(), true)))
+        .await;
     assert_eq!(client.next().await, Message::binary(vec![b'x'; 2048]));
     drop(client);
     proxy.stop().await;
@@ -99,7 +111,10 @@ async fn a_frame_and_a_message_of_exactly_the_limit_pass() {
 async fn an_upstreams_frame_above_its_limit_is_the_upstreams_fault() {
     let upstream = upstream().await;
     let mut proxy = proxy(upstream.address)
-        .section("limits", "max_upstream_frame_size = \"1KiB\"\nmax_upstream_message_size = \"2KiB\"")
+        .section(
+            "limits",
+            "max_upstream_frame_size = \"1KiB\"\nmax_upstream_message_size = \"2KiB\"",
+        )
         .start();
     let mut client = proxy.entrance.raw_admitted().await;
     let mut server = upstream.accept_raw().await;
@@ -107,8 +122,14 @@ async fn an_upstreams_frame_above_its_limit_is_the_upstreams_fault() {
     write(&mut server, &plain(binary(vec![0; 1025]))).await;
     let first = read_frame(&mut client).await.expect("the first");
     assert_eq!(first.payload.len(), 1024);
-    assert_eq!(read_frame(&mut client).await.expect("a Close").close().0, 1014);
-    assert_eq!(read_frame(&mut server).await.expect("a Close").close().0, 1009);
+    assert_eq!(
+        read_frame(&mut client).await.expect("a Close").close().0,
+        1014
+    );
+    assert_eq!(
+        read_frame(&mut server).await.expect("a Close").close().0,
+        1009
+    );
     drop((client, server));
     let cause = proxy.record().await.summary.cause;
     assert_eq!(cause, Cause::FrameTooBig(Side::Upstream));
@@ -158,8 +179,16 @@ async fn breaking_rfc_6455_is_closed_with_its_code() {
             M::LengthOverflow,
         ),
         (masked_close(b"x"), 1002, M::ClosePayloadLength),
-        (masked_close(&1005_u16.to_be_bytes()), 1002, M::CloseCode(1005)),
-        (masked_close(&999_u16.to_be_bytes()), 1002, M::CloseCode(999)),
+        (
+            masked_close(&1005_u16.to_be_bytes()),
+            1002,
+            M::CloseCode(1005),
+        ),
+        (
+            masked_close(&999_u16.to_be_bytes()),
+            1002,
+            M::CloseCode(999),
+        ),
         (masked_close(b"\x03\xe8\xff"), 1007, M::CloseReasonNotUtf8),
         (
             masked(fragment(Data::Text, b"\xc3(".to_vec(), true)),
@@ -191,7 +220,10 @@ async fn nothing_of_a_frame_that_breaks_a_rule_reaches_the_upstream() {
     write(&mut client, &bytes).await;
     let first = read_frame(&mut server).await.expect("the good one");
     assert_eq!(first.payload, b"good");
-    assert_eq!(read_frame(&mut server).await.expect("a Close").close().0, 1001);
+    assert_eq!(
+        read_frame(&mut server).await.expect("a Close").close().0,
+        1001
+    );
     drop((client, server));
     let record = proxy.record().await;
     assert_eq!(record.summary.tallies.downstream.messages, 1);
@@ -270,9 +302,15 @@ async fn messages_beyond_the_quota_are_dropped_whole_and_counted() {
     }
     // The third, in fragments, passes to its end; the fourth is dropped with all of its own.
     for n in ["third", "fourth"] {
-        client.send(Message::Frame(fragment(Data::Text, n, false))).await;
-        client.send(Message::Frame(fragment(Data::Continue, "", false))).await;
-        client.send(Message::Frame(fragment(Data::Continue, " in parts", true))).await;
+        client
+            .send(Message::Frame(fragment(Data::Text, n, false)))
+            .await;
+        client
+            .send(Message::Frame(fragment(Data::Continue, "", false)))
+            .await;
+        client
+            .send(Message::Frame(fragment(Data::Continue, " in parts", true)))
+            .await;
     }
     for n in 4..20 {
         client.send(n.to_string()).await;
@@ -354,7 +392,9 @@ async fn a_connection_above_the_cap_is_closed_and_counted_and_a_freed_place_is_t
     second.echoes("two").await;
     let mut third = proxy.entrance.tcp().await;
     assert_eq!(read_to_end(&mut third).await, b"");
-    proxy.counted("refused connections", 1, |c| c.over_process_cap.get()).await;
+    proxy
+        .counted("refused connections", 1, |c| c.over_process_cap.get())
+        .await;
     first.close(1000, "").await;
     first.closed().await;
     proxy.record().await;
@@ -375,7 +415,9 @@ async fn one_address_cannot_take_every_place() {
     first.echoes("one").await;
     let mut second = proxy.entrance.tcp().await;
     assert_eq!(read_to_end(&mut second).await, b"");
-    proxy.counted("refused connections", 1, |c| c.over_address_cap.get()).await;
+    proxy
+        .counted("refused connections", 1, |c| c.over_address_cap.get())
+        .await;
     // Another address has a place of its own.
     let socket = TcpSocket::new_v4().expect("a socket");
     let other: SocketAddr = "127.0.0.2:0".parse().expect("an address");

@@ -62,7 +62,10 @@ async fn the_client_is_answered_with_what_the_upstream_chose() {
         (head, tcp)
     };
     let ((answer, mut client), (asked, mut server)) = tokio::join!(client, server);
-    assert_eq!(asked.field("sec-websocket-protocol"), Some("chat.v2, chat.v1"));
+    assert_eq!(
+        asked.field("sec-websocket-protocol"),
+        Some("chat.v2, chat.v1")
+    );
     assert_eq!(answer.status(), 101);
     assert_eq!(answer.field("sec-websocket-protocol"), Some("chat.v2"));
     assert_eq!(answer.all("set-cookie"), ["a=1", "b=2"]);
@@ -70,7 +73,10 @@ async fn the_client_is_answered_with_what_the_upstream_chose() {
     // And the session is open both ways.
     write(&mut server, &plain(text("down"))).await;
     write(&mut client, &masked(text("up"))).await;
-    assert_eq!(read_frame(&mut client).await.expect("down").payload, b"down");
+    assert_eq!(
+        read_frame(&mut client).await.expect("down").payload,
+        b"down"
+    );
     assert_eq!(read_frame(&mut server).await.expect("up").payload, b"up");
     drop((client, server));
     proxy.stop().await;
@@ -124,13 +130,21 @@ async fn an_upstream_that_answers_wrongly_is_a_bad_gateway() {
     let proxy = open_to_all(upstream.address).start();
     let right = |head: &Head| switching(head, "");
     let cases: Vec<(&str, Box<dyn Fn(&Head) -> String>)> = vec![
-        ("a page", Box::new(|_| "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi".to_owned())),
-        ("not HTTP", Box::new(|_| "SSH-2.0-OpenSSH_9.7\r\n\r\n".to_owned())),
+        (
+            "a page",
+            Box::new(|_| "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi".to_owned()),
+        ),
+        (
+            "not HTTP",
+            Box::new(|_| "SSH-2.0-OpenSSH_9.7\r\n\r\n".to_owned()),
+        ),
         ("nothing", Box::new(|_| String::new())),
         ("half a head", Box::new(|_| "HTTP/1.1 101 Sw".to_owned())),
         (
             "another accept value",
-            Box::new(move |head| right(head).replace("Sec-WebSocket-Accept: ", "Sec-WebSocket-Accept: x")),
+            Box::new(move |head| {
+                right(head).replace("Sec-WebSocket-Accept: ", "Sec-WebSocket-Accept: x")
+            }),
         ),
         (
             "no accept value",
@@ -181,7 +195,10 @@ async fn an_upstream_that_is_not_there_is_unavailable_and_a_silent_one_too_late(
     let dead = upstream().await.into_dead();
     let proxy_to_dead = open_to_all(dead).start();
     let (head, body) = asks(&proxy_to_dead, &opening("/chat")).await;
-    assert_eq!((head.status(), &body[..]), (503, &b"Service unavailable\n"[..]));
+    assert_eq!(
+        (head.status(), &body[..]),
+        (503, &b"Service unavailable\n"[..])
+    );
     proxy_to_dead.stop().await;
 
     let silent = upstream().await;
@@ -216,7 +233,9 @@ async fn the_upstream_learns_who_the_client_is_from_the_edge_alone() {
         .with("Authorization", "Bearer t")
         .with("User-Agent", "test")
         .with("X-Hop", "1");
-    let forged = forged.without("Connection").with("Connection", "Upgrade, X-Hop");
+    let forged = forged
+        .without("Connection")
+        .with("Connection", "Upgrade, X-Hop");
     let client = async {
         let mut tls = proxy.entrance.tls().await;
         write(&mut tls, forged.text().as_bytes()).await;
@@ -256,9 +275,15 @@ async fn the_upstream_learns_who_the_client_is_from_the_edge_alone() {
         assert_eq!(head.field(name), value, "{name}");
     }
     let id = head.field("x-request-id").expect("an id");
-    assert!(id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
+    assert!(
+        id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()),
+        "{id}"
+    );
     // The edge's own key: the client cannot choose what the upstream hashes.
-    assert_ne!(head.field("sec-websocket-key"), Some("dGhlIHNhbXBsZSBub25jZQ=="));
+    assert_ne!(
+        head.field("sec-websocket-key"),
+        Some("dGhlIHNhbXBsZSBub25jZQ==")
+    );
     drop((client, server));
     proxy.stop().await;
 }
@@ -279,7 +304,9 @@ async fn the_id_in_the_record_is_the_one_the_upstream_was_told() {
 async fn a_refused_origin_never_reaches_the_upstream() {
     let upstream = upstream().await;
     let proxy = open_to_all(upstream.address).start();
-    let evil = opening("/chat").without("Origin").with("Origin", "https://evil.com");
+    let evil = opening("/chat")
+        .without("Origin")
+        .with("Origin", "https://evil.com");
     assert_eq!(asks(&proxy, &evil).await.0.status(), 403);
     upstream.assert_untouched();
     proxy.stop().await;
@@ -296,7 +323,9 @@ async fn a_client_that_leaves_while_the_upstream_thinks_is_let_go() {
     let mut nothing = Vec::new();
     let ended = within("the dial is given up", server.read_to_end(&mut nothing)).await;
     ended.expect("an orderly end");
-    proxy.counted("connections without request", 1, |c| c.no_request.get()).await;
+    proxy
+        .counted("connections without request", 1, |c| c.no_request.get())
+        .await;
     proxy.stop().await;
 }
 
@@ -312,8 +341,14 @@ async fn frames_on_both_sides_of_a_late_101_arrive() {
     let answer = [switching(&head, "").as_bytes(), &plain(text("early"))].concat();
     write(&mut server, &answer).await;
     assert_eq!(read_head(&mut tls).await.status(), 101);
-    assert_eq!(read_frame(&mut tls).await.expect("a frame").payload, b"early");
-    assert_eq!(read_frame(&mut server).await.expect("a frame").payload, b"eager");
+    assert_eq!(
+        read_frame(&mut tls).await.expect("a frame").payload,
+        b"early"
+    );
+    assert_eq!(
+        read_frame(&mut server).await.expect("a frame").payload,
+        b"eager"
+    );
     drop((tls, server));
     proxy.stop().await;
 }

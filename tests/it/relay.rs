@@ -19,13 +19,21 @@ const NO_LIMITS: &str = "max_frame_size = \"2MiB\"\nmax_message_size = \"2MiB\"\
 #[tokio::test]
 async fn messages_of_every_size_come_back_unchanged() {
     let upstream = echo().await;
-    let proxy = proxy(upstream.address)
-        .section("limits", NO_LIMITS)
-        .start();
+    let proxy = proxy(upstream.address).section("limits", NO_LIMITS).start();
     let mut client = proxy.entrance.admitted().await;
     // Around each form of the length (RFC 6455 §5.2), the watermark, and far beyond it.
     for size in [
-        0, 1, 125, 126, 127, 16_384, 65_535, 65_536, 65_537, 131_073, 1 << 20,
+        0,
+        1,
+        125,
+        126,
+        127,
+        16_384,
+        65_535,
+        65_536,
+        65_537,
+        131_073,
+        1 << 20,
     ] {
         let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
         client.send(bytes.clone()).await;
@@ -181,7 +189,7 @@ async fn every_worker_serves() {
         client.echoes(&format!("client {n}")).await;
         clients.push(client);
     }
-    for (n, client) in clients.iter_mut().enumerate() {
+    for (n, mut client) in clients.into_iter().enumerate() {
         client.echoes(&format!("client {n} again")).await;
         client.close(1000, "").await;
         client.closed().await;

@@ -37,14 +37,14 @@ async fn both_tls_versions_carry_a_session() {
 #[tokio::test]
 async fn an_old_version_is_refused_where_the_listener_says_so() {
     let upstream = upstream().await;
-    let proxy = proxy(upstream.address)
-        .tls("min_version = \"1.3\"")
-        .start();
+    let proxy = proxy(upstream.address).tls("min_version = \"1.3\"").start();
     let tcp = proxy.entrance.tcp().await;
     let refused = proxy.entrance.tls_as(tcp, "localhost", &TLS12).await;
     assert!(refused.is_err());
     proxy.entrance.tls().await;
-    proxy.counted("failed TLS handshakes", 1, |c| c.tls_failed.get()).await;
+    proxy
+        .counted("failed TLS handshakes", 1, |c| c.tls_failed.get())
+        .await;
     proxy.stop().await;
 }
 
@@ -76,8 +76,12 @@ async fn the_certificate_is_the_one_of_the_name_asked_for() {
         // Rustls refuses a certificate that is not trusted, or not for this name.
         tls.map(drop)
     };
-    shown_for("first.example.com", &first).await.expect("the first");
-    shown_for("a.example.org", &second).await.expect("the second");
+    shown_for("first.example.com", &first)
+        .await
+        .expect("the first");
+    shown_for("a.example.org", &second)
+        .await
+        .expect("the second");
     // An unknown name gets the first, which says that it is not for that name.
     let wrong = shown_for("b.example.net", &first).await;
     let error = wrong.expect_err("a wrong name").to_string();
@@ -99,7 +103,9 @@ async fn a_tls_handshake_that_never_ends_is_cut_off_in_time() {
         assert_eq!(read_to_end(&mut tcp).await, b"");
         assert_took(started, Duration::from_millis(250), Duration::from_secs(10));
     }
-    proxy.counted("failed TLS handshakes", 2, |c| c.tls_failed.get()).await;
+    proxy
+        .counted("failed TLS handshakes", 2, |c| c.tls_failed.get())
+        .await;
     proxy.stop().await;
 }
 
@@ -112,7 +118,9 @@ async fn plain_http_on_a_tls_port_is_dropped() {
     let answer = read_to_end(&mut tcp).await;
     // At most an alert: no word of HTTP.
     assert!(answer.len() <= 7, "{answer:?}");
-    proxy.counted("failed TLS handshakes", 1, |c| c.tls_failed.get()).await;
+    proxy
+        .counted("failed TLS handshakes", 1, |c| c.tls_failed.get())
+        .await;
     proxy.stop().await;
 }
 

@@ -10,11 +10,9 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 
 use crate::support::assert_took;
-use crate::support::raw::{
-    close, fragment, masked, ping, read_frame, read_to_end, text, write,
-};
+use crate::support::raw::{close, fragment, masked, ping, read_frame, read_to_end, text, write};
 use crate::support::settings::proxy;
-use crate::support::token::{good, good_claims, message, seconds_from_now, signed, SECRET};
+use crate::support::token::{SECRET, good, good_claims, message, seconds_from_now, signed};
 use crate::support::upstream::{echo, upstream};
 
 fn claims_with(name: &str, value: Value) -> Value {
@@ -36,7 +34,10 @@ fn refused() -> Vec<(&'static str, String)> {
     let token = good();
     let (head_and_claims, signature) = token.rsplit_once('.').expect("a signature");
     // {"alg":"none"}
-    let unsigned = format!("eyJhbGciOiJub25lIn0.{}.", head_and_claims.split_once('.').expect("claims").1);
+    let unsigned = format!(
+        "eyJhbGciOiJub25lIn0.{}.",
+        head_and_claims.split_once('.').expect("claims").1
+    );
     vec![
         ("empty message", String::new()),
         ("not JSON", "hello".to_owned()),
@@ -45,20 +46,47 @@ fn refused() -> Vec<(&'static str, String)> {
         ("no token in it", "{\"tokens\":1}".to_owned()),
         ("token is a number", "{\"token\":7}".to_owned()),
         ("token is empty", message("")),
-        ("token twice", format!("{{\"token\":\"x\",\"token\":\"{token}\"}}")),
+        (
+            "token twice",
+            format!("{{\"token\":\"x\",\"token\":\"{token}\"}}"),
+        ),
         ("bare token", token.clone()),
         ("not a JWT", message("a.b")),
-        ("another signature", message(&format!("{head_and_claims}.AAAA{}", &signature[4..]))),
+        (
+            "another signature",
+            message(&format!("{head_and_claims}.AAAA{}", &signature[4..])),
+        ),
         ("no signature", message(&format!("{head_and_claims}."))),
         ("alg none", message(&unsigned)),
-        ("another secret", message(&signed(&good_claims(), "some other secret of forty-one bytes....."))),
-        ("expired", carrying(&claims_with("exp", seconds_from_now(-3600).into()))),
+        (
+            "another secret",
+            message(&signed(
+                &good_claims(),
+                "some other secret of forty-one bytes.....",
+            )),
+        ),
+        (
+            "expired",
+            carrying(&claims_with("exp", seconds_from_now(-3600).into())),
+        ),
         ("without expiry", carrying(&claims_without("exp"))),
-        ("expiry is text", carrying(&claims_with("exp", json!("never")))),
-        ("not yet valid", carrying(&claims_with("nbf", seconds_from_now(3600).into()))),
-        ("another audience", carrying(&claims_with("aud", json!("mail")))),
+        (
+            "expiry is text",
+            carrying(&claims_with("exp", json!("never"))),
+        ),
+        (
+            "not yet valid",
+            carrying(&claims_with("nbf", seconds_from_now(3600).into())),
+        ),
+        (
+            "another audience",
+            carrying(&claims_with("aud", json!("mail"))),
+        ),
         ("without audience", carrying(&claims_without("aud"))),
-        ("another issuer", carrying(&claims_with("iss", json!("https://evil.com")))),
+        (
+            "another issuer",
+            carrying(&claims_with("iss", json!("https://evil.com"))),
+        ),
         ("without issuer", carrying(&claims_without("iss"))),
     ]
 }
@@ -147,7 +175,10 @@ async fn a_first_message_one_byte_too_large_is_closed_with_1009() {
     let token = good();
     let padded = |size: usize| {
         let bare = format!("{{\"token\":\"{token}\",\"pad\":\"\"}}").len();
-        format!("{{\"token\":\"{token}\",\"pad\":\"{}\"}}", "x".repeat(size - bare))
+        format!(
+            "{{\"token\":\"{token}\",\"pad\":\"{}\"}}",
+            "x".repeat(size - bare)
+        )
     };
     let mut client = proxy.entrance.open().await;
     client.send(padded(1024)).await;
@@ -168,7 +199,10 @@ async fn a_first_message_one_byte_too_large_is_closed_with_1009() {
     let mut sent = masked(fragment(Data::Text, &whole[..1000], false));
     sent.extend(masked(fragment(Data::Continue, &whole[1000..], true)));
     write(&mut client, &sent).await;
-    assert_eq!(read_frame(&mut client).await.expect("a Close").close().0, 1009);
+    assert_eq!(
+        read_frame(&mut client).await.expect("a Close").close().0,
+        1009
+    );
     drop(client);
     let cause = proxy.record().await.summary.cause;
     assert_eq!(cause, Cause::MessageTooBig(Side::Downstream));
@@ -221,11 +255,20 @@ async fn close_and_misbehaviour_before_the_token_are_answered_by_the_edge() {
     client.close(4000, "changed my mind").await;
     assert_eq!(client.closed().await.0, 4000);
     let cause = proxy.record().await.summary.cause;
-    assert!(matches!(cause, Cause::Closed { by: Side::Downstream, .. }));
+    assert!(matches!(
+        cause,
+        Cause::Closed {
+            by: Side::Downstream,
+            ..
+        }
+    ));
 
     let mut client = proxy.entrance.raw_open().await;
     write(&mut client, &crate::support::raw::plain(text("unmasked"))).await;
-    assert_eq!(read_frame(&mut client).await.expect("a Close").close().0, 1002);
+    assert_eq!(
+        read_frame(&mut client).await.expect("a Close").close().0,
+        1002
+    );
     drop(client);
     let cause = proxy.record().await.summary.cause;
     let expected = Misbehaviour::UnmaskedFromClient;
@@ -249,7 +292,10 @@ async fn a_client_that_goes_away_before_its_token_costs_the_upstream_nothing() {
 async fn claims_fill_headers_that_a_client_cannot_forge() {
     let upstream = upstream().await;
     let proxy = proxy(upstream.address)
-        .section("headers", "\"X-User-Id\" = \"sub\"\n\"X-Role\" = \"/realm/role\"")
+        .section(
+            "headers",
+            "\"X-User-Id\" = \"sub\"\n\"X-Role\" = \"/realm/role\"",
+        )
         .start();
     let request = proxy.entrance.request("/chat?room=7&x=%20");
     let request = request
@@ -282,7 +328,10 @@ async fn a_claim_that_cannot_be_a_header_opens_no_second_one() {
     let (code, _) = client.closed().await;
     assert!([3000, 1014].contains(&code), "{code}");
     let record = proxy.record().await;
-    assert!(record.endpoint.is_none() && record.detail.is_some(), "{record:?}");
+    assert!(
+        record.endpoint.is_none() && record.detail.is_some(),
+        "{record:?}"
+    );
     proxy.stop().await;
 }
 

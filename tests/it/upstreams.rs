@@ -15,12 +15,20 @@ async fn no_endpoint_is_closed_with_1013() {
     let dead = upstream().await.into_dead();
     let mut proxy = proxy(dead).start();
     let mut client = proxy.entrance.admitted().await;
-    assert_eq!(client.closed().await, (1013, "upstream unavailable".to_owned()));
+    assert_eq!(
+        client.closed().await,
+        (1013, "upstream unavailable".to_owned())
+    );
     let record = proxy.record().await;
-    assert_eq!(record.summary.cause, Cause::DialFailed(DialFailure::Unreachable));
+    assert_eq!(
+        record.summary.cause,
+        Cause::DialFailed(DialFailure::Unreachable)
+    );
     assert_eq!(record.subject.as_deref(), Some("alice"));
     assert!(record.detail.is_some());
-    proxy.counted("failed sessions", 1, |c| c.sessions_failed.get()).await;
+    proxy
+        .counted("failed sessions", 1, |c| c.sessions_failed.get())
+        .await;
     proxy.stop().await;
 }
 
@@ -42,7 +50,11 @@ async fn an_upstream_that_refuses_or_answers_wrongly_is_closed_with_1014() {
         drop(server);
         let closed = read_frame(&mut client).await.expect("a Close");
         // Nothing of what the upstream said.
-        assert_eq!(closed.close(), (1014, "upstream failed".to_owned()), "{answer}");
+        assert_eq!(
+            closed.close(),
+            (1014, "upstream failed".to_owned()),
+            "{answer}"
+        );
         drop(client);
         let cause = proxy.record().await.summary.cause;
         assert_eq!(cause, Cause::DialFailed(DialFailure::Refused), "{answer}");
@@ -109,8 +121,15 @@ async fn a_refusal_is_not_tried_again_elsewhere() {
         .start();
     let mut client = proxy.entrance.raw_admitted().await;
     let (mut server, _) = refusing.asked().await;
-    write(&mut server, b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n").await;
-    assert_eq!(read_frame(&mut client).await.expect("a Close").close().0, 1014);
+    write(
+        &mut server,
+        b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n",
+    )
+    .await;
+    assert_eq!(
+        read_frame(&mut client).await.expect("a Close").close().0,
+        1014
+    );
     other.assert_untouched();
     drop(client);
     proxy.stop().await;

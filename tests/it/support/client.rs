@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -41,6 +41,14 @@ impl Entrance {
 
     pub async fn tcp(&self) -> TcpStream {
         let connected = within("a connection", TcpStream::connect(self.address)).await;
+        connected.expect("the proxy listens")
+    }
+
+    /// A connection whose kernel holds little of what is not read.
+    pub async fn narrow_tcp(&self) -> TcpStream {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("an option is set");
+        let connected = within("a connection", socket.connect(self.address)).await;
         connected.expect("the proxy listens")
     }
 

@@ -146,7 +146,9 @@ impl Program {
         // The name, in parentheses, may hold spaces; utime and stime are fields 14 and 15.
         let (_, fields) = stat.rsplit_once(')').expect("a name");
         let fields = fields.split_whitespace().skip(11).take(2);
-        fields.map(|ticks| ticks.parse::<u64>().expect("ticks")).sum()
+        fields
+            .map(|ticks| ticks.parse::<u64>().expect("ticks"))
+            .sum()
     }
 }
 

@@ -140,15 +140,26 @@ impl Entrance {
 
     /// The same on which a good token was sent.
     pub async fn raw_admitted(&self) -> Tls {
-        let mut tls = self.raw_open().await;
-        write(&mut tls, &masked(text(&token::message(&token::good())))).await;
-        tls
+        raw_admitted_on(self.tls().await).await
+    }
+
+    /// The same on a connection whose kernel holds little.
+    pub async fn narrow_admitted(&self) -> Tls {
+        let tcp = self.narrow_tcp().await;
+        let tls = self.tls_over(tcp).await;
+        raw_admitted_on(tls.expect("a TLS connection")).await
     }
 }
 
 pub async fn raw_open_on(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     write(stream, opening("/chat").text().as_bytes()).await;
     assert_eq!(read_head(stream).await.status(), 101);
+}
+
+async fn raw_admitted_on(mut tls: Tls) -> Tls {
+    raw_open_on(&mut tls).await;
+    write(&mut tls, &masked(text(&token::message(&token::good())))).await;
+    tls
 }
 
 pub fn text(text: &str) -> Frame {

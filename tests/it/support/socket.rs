@@ -57,9 +57,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         sent.expect("the connection is open");
     }
 
-    /// Reads up to the peer's Close, answers it, and waits for the end of the connection.
-    /// Messages before it are thrown away.
-    pub async fn closed(&mut self) -> Heard {
+    /// Reads up to the peer's Close, answers it, waits for the end of the connection and
+    /// lets go of it. Messages before the Close are thrown away.
+    pub async fn closed(mut self) -> Heard {
         loop {
             if let Message::Close(frame) = self.next().await {
                 self.ended().await;
