@@ -88,7 +88,7 @@ impl Prepared {
                 acceptors.push(None);
                 continue;
             };
-            let loaded = Acceptor::load(tls, &format!("listener[{index}].tls"));
+            let loaded = Acceptor::load(tls, &format!("listener[{index}]"));
             acceptors.push(keep(loaded, &mut problems));
         }
         let mut authenticators = Vec::new();

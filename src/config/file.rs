@@ -151,7 +151,7 @@ impl<'a> Section<'a> {
     }
 
     /// A table below this one, when it is there.
-    pub(super) fn section(&mut self, key: &'static str) -> Result<Option<Section<'a>>, Reported> {
+    pub(super) fn section(&mut self, key: &'static str) -> Result<Option<Self>, Reported> {
         let Some(value) = self.value(key) else {
             return Ok(None);
         };
@@ -159,7 +159,7 @@ impl<'a> Section<'a> {
     }
 
     /// A table below this one; an empty one when it is absent.
-    pub(super) fn section_or_empty(&mut self, key: &'static str) -> Result<Section<'a>, Reported> {
+    pub(super) fn section_or_empty(&mut self, key: &'static str) -> Result<Self, Reported> {
         let absent = Section::new(self.reading, None, self.line, self.path_of(key));
         Ok(self.section(key)?.unwrap_or(absent))
     }
@@ -169,7 +169,7 @@ impl<'a> Section<'a> {
         &mut self,
         key: &'static str,
         allowed: &str,
-    ) -> Result<Vec<Section<'a>>, Reported> {
+    ) -> Result<Vec<Self>, Reported> {
         let value = self.value(key).ok_or_else(|| self.missing(key, allowed))?;
         let Some(items) = value.items() else {
             return Err(self.mismatch(&value, Mismatch::of(&value, allowed)));
@@ -237,7 +237,7 @@ impl<'a> Section<'a> {
     /// Reports every key of the table that nobody asked for.
     pub(super) fn done(self) {
         let Some(table) = self.table else { return };
-        for (key, node) in table.iter() {
+        for (key, node) in table {
             let key_text: &str = key.get_ref();
             if self.asked.contains(&key_text) || self.refused == Some(key_text) {
                 continue;
@@ -352,7 +352,7 @@ impl<'a> Section<'a> {
             .report(Problem::error(value.line, path, found, allowed))
     }
 
-    fn below(&self, value: &Value<'a>, path: String) -> Result<Section<'a>, Reported> {
+    fn below(&self, value: &Value<'a>, path: String) -> Result<Self, Reported> {
         let DeValue::Table(table) = value.node.get_ref() else {
             let key = path.rsplit('.').next().unwrap_or_default();
             let allowed = match key.strip_prefix('#') {
@@ -406,7 +406,7 @@ impl<'a> Value<'a> {
     }
 
     /// The items, when it is a list.
-    pub(super) fn items(&self) -> Option<Vec<Value<'a>>> {
+    pub(super) fn items(&self) -> Option<Vec<Self>> {
         let items = self.node.get_ref().as_array()?;
         let item = |node: &'a Spanned<DeValue<'a>>| Value {
             node,

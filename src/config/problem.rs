@@ -145,6 +145,10 @@ pub fn suggest<'a>(written: &str, candidates: &[&'a str]) -> Option<&'a str> {
 }
 
 /// Edit distance in which two swapped neighbours count as one edit.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a table with a row and a column more than the words have letters"
+)]
 fn distance(a: &str, b: &str) -> usize {
     let a: Vec<char> = a.chars().collect();
     let b: Vec<char> = b.chars().collect();

