@@ -278,6 +278,12 @@ impl Pipe {
         self.filled - self.sent + self.held
     }
 
+    /// The part of [`buffered_amount`](Self::buffered_amount) that is judged and goes to the
+    /// sink.
+    pub const fn committed(&self) -> usize {
+        self.admitted - self.sent + self.held
+    }
+
     /// The largest buffered amount so far.
     pub const fn peak(&self) -> usize {
         self.peak
