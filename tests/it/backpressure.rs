@@ -145,6 +145,7 @@ async fn an_upstream_that_never_reads_is_cut_off() {
 async fn a_reader_that_takes_a_little_now_and_then_is_not_stalled() {
     let upstream = upstream().await;
     let mut proxy = proxy(upstream.address)
+        .route_also("close_timeout = \"300ms\"")
         .section("backpressure", "stall_timeout = \"1s\"")
         .start();
     let mut client = proxy.entrance.raw_admitted().await;
@@ -303,9 +304,12 @@ async fn under_close_a_slow_client_is_closed_with_1013() {
             assert_ne!(read, 0, "no Close");
             end.extend(&more[..read]);
         }
-        drop((client, hearing));
     };
-    tokio::join!(flood, client_closed);
+    tokio::select! {
+        () = flood => unreachable!("the edge does not break off"),
+        () = client_closed => {}
+    }
+    drop((client, hearing, flooding));
     let summary = proxy.record().await.summary;
     assert_eq!(summary.cause, Cause::SlowConsumer);
     assert!(summary.peaks.upstream <= 256 << 10, "{summary:?}");

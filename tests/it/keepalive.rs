@@ -22,7 +22,7 @@ async fn a_client_that_answers_no_ping_is_closed_with_3008() {
         )
         .start();
     let mut client = proxy.entrance.raw_admitted().await;
-    let mut server = upstream.accept().await;
+    let server = upstream.accept().await;
     let ping = read_frame(&mut client).await.expect("a ping");
     assert_eq!(ping.opcode, 9);
     let started = Instant::now();

@@ -359,7 +359,7 @@ async fn the_routes_limits_hold_without_a_token_too() {
     let proxy = open_to_all(upstream.address)
         .section("limits", "max_frame_size = \"1KiB\"")
         .start();
-    let (mut client, mut server) = tokio::join!(proxy.entrance.open(), upstream.accept());
+    let (mut client, server) = tokio::join!(proxy.entrance.open(), upstream.accept());
     client.send(Message::binary(vec![0; 1025])).await;
     assert_eq!(client.closed().await.0, 1009);
     assert_eq!(server.closed().await.0, 1001);

@@ -14,7 +14,7 @@ use crate::support::{token, within};
 async fn no_endpoint_is_closed_with_1013() {
     let dead = upstream().await.into_dead();
     let mut proxy = proxy(dead).start();
-    let mut client = proxy.entrance.admitted().await;
+    let client = proxy.entrance.admitted().await;
     assert_eq!(
         client.closed().await,
         (1013, "upstream unavailable".to_owned())
