@@ -1,6 +1,7 @@
 //! The command line: what it teaches, what it refuses, and how it says so.
 
 use std::fs;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
@@ -13,7 +14,7 @@ use crate::support::token::message;
 use crate::support::upstream::{echo, upstream};
 
 /// Nobody is dialled by the commands that are tested here.
-fn nowhere() -> std::net::SocketAddr {
+fn nowhere() -> SocketAddr {
     "127.0.0.1:9".parse().expect("an address")
 }
 
@@ -217,7 +218,7 @@ async fn every_line_of_the_json_log_is_json() {
 
 #[tokio::test]
 async fn an_address_that_is_taken_ends_with_1() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("it is bound");
     let text = proxy(nowhere()).toml();
     let (folder, _) = proxy(nowhere()).folder();

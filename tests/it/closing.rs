@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 use tidegate::proto::cause::Cause;
 use tidegate::proto::close::CloseCode;
 use tidegate::proto::side::Side;
-use tokio::io::{AsyncRead, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 
 use crate::support::client::Tls;
 use crate::support::proxy::Proxy;
 use crate::support::raw::{
-    Seen, binary, close, masked, plain, read_frame, read_to_end, text, write,
+    Seen, binary, close, fragment, masked, plain, read_frame, read_to_end, text, write,
 };
 use crate::support::settings::{Settings, proxy};
 use crate::support::upstream::{Upstream, upstream};
@@ -82,7 +84,7 @@ async fn the_upstreams_close_passes_with_code_and_reason() {
 #[tokio::test]
 async fn a_close_without_code_passes_as_one_without_code() {
     let (mut proxy, _upstream, mut client, mut server) = session(|s| s).await;
-    let empty = || tokio_tungstenite::tungstenite::protocol::frame::Frame::close(None);
+    let empty = || Frame::close(None);
     write(&mut client, &masked(empty())).await;
     let heard = read_frame(&mut server).await.expect("a Close");
     assert_eq!((heard.opcode, heard.payload.len()), (8, 0));
@@ -213,7 +215,7 @@ async fn a_frame_that_breaks_off_is_followed_by_no_close() {
     let frame = plain(binary(vec![7; 1000]));
     write(&mut server, &frame[..500]).await;
     let mut heard = vec![0; 500];
-    let read = tokio::io::AsyncReadExt::read_exact(&mut client, &mut heard);
+    let read = client.read_exact(&mut heard);
     within("the first half", read)
         .await
         .expect("the first half");
@@ -228,7 +230,7 @@ async fn a_frame_that_breaks_off_is_followed_by_no_close() {
     let (mut proxy, _upstream, mut client, mut server) = session(|s| s).await;
     let frame = masked(binary(vec![7; 1000]));
     write(&mut client, &frame[..500]).await;
-    let read = tokio::io::AsyncReadExt::read_exact(&mut server, &mut heard);
+    let read = server.read_exact(&mut heard);
     within("the first half", read)
         .await
         .expect("the first half");
@@ -337,11 +339,7 @@ async fn an_unfinished_message_of_fragments_leaves_room_for_a_close() {
     let proxy = proxy(upstream.address).start();
     let mut client = proxy.entrance.raw_admitted().await;
     let mut server = upstream.accept().await;
-    let open = crate::support::raw::fragment(
-        tokio_tungstenite::tungstenite::protocol::frame::coding::Data::Text,
-        "never finished",
-        false,
-    );
+    let open = fragment(Data::Text, "never finished", false);
     server.send(Message::Frame(open)).await;
     let heard = read_frame(&mut client).await.expect("a fragment");
     assert_eq!((heard.is_final, heard.opcode), (false, 1));

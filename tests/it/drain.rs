@@ -5,7 +5,9 @@ use std::net::TcpStream as StdStream;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 
+use crate::support::client::Tls;
 use crate::support::program::Program;
 use crate::support::raw::{binary, close, masked, plain, read_frame, read_to_end, write};
 use crate::support::settings::{Settings, proxy};
@@ -17,8 +19,8 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A session with half a frame on its way to the client: at no boundary.
 struct Held {
     program: Program,
-    client: crate::support::client::Tls,
-    server: tokio::net::TcpStream,
+    client: Tls,
+    server: TcpStream,
     frame: Vec<u8>,
 }
 

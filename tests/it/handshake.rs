@@ -13,8 +13,11 @@ use crate::support::settings::proxy;
 use crate::support::upstream::{switching, upstream};
 use crate::support::{assert_took, token, within};
 
+/// Fields that a status demands.
+type Demanded = &'static [(&'static str, &'static str)];
+
 /// Each is one request, the status it gets and the fields that the status demands.
-fn refusals() -> Vec<(Opening, u16, &'static [(&'static str, &'static str)])> {
+fn refusals() -> Vec<(Opening, u16, Demanded)> {
     let good = || opening("/chat");
     vec![
         (good().line("POST /chat HTTP/1.1"), 405, &[("allow", "GET")]),

@@ -1,8 +1,10 @@
 //! Routes that ask for no token: the upstream is dialled before the client is answered, so
 //! its own refusal, subprotocol and cookies reach the client.
 
+use std::net::SocketAddr;
+
 use tidegate::proto::cause::Cause;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -14,7 +16,7 @@ use crate::support::settings::{ORIGIN, Settings, proxy};
 use crate::support::upstream::{echo, switching, upstream};
 use crate::support::within;
 
-fn open_to_all(address: std::net::SocketAddr) -> Settings {
+fn open_to_all(address: SocketAddr) -> Settings {
     proxy(address).without_token()
 }
 
@@ -124,12 +126,15 @@ async fn the_upstreams_own_refusal_reaches_the_client() {
     proxy.stop().await;
 }
 
+/// What an upstream says to a request.
+type Answer = Box<dyn Fn(&Head) -> String>;
+
 #[tokio::test]
 async fn an_upstream_that_answers_wrongly_is_a_bad_gateway() {
     let upstream = upstream().await;
     let proxy = open_to_all(upstream.address).start();
     let right = |head: &Head| switching(head, "");
-    let cases: Vec<(&str, Box<dyn Fn(&Head) -> String>)> = vec![
+    let cases: Vec<(&str, Answer)> = vec![
         (
             "a page",
             Box::new(|_| "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi".to_owned()),
@@ -180,7 +185,7 @@ async fn an_upstream_that_answers_wrongly_is_a_bad_gateway() {
             let (mut tcp, head) = upstream.asked().await;
             // An endless head is not read to its end.
             let answer = answer(&head);
-            let _cut_off = tokio::io::AsyncWriteExt::write_all(&mut tcp, answer.as_bytes()).await;
+            let _cut_off = tcp.write_all(answer.as_bytes()).await;
         };
         let request = opening("/chat");
         let ((), (head, body)) = tokio::join!(server, asks(&proxy, &request));

@@ -10,7 +10,9 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 
 use crate::support::assert_took;
-use crate::support::raw::{close, fragment, masked, ping, read_frame, read_to_end, text, write};
+use crate::support::raw::{
+    close, fragment, masked, ping, plain, read_frame, read_to_end, text, write,
+};
 use crate::support::settings::proxy;
 use crate::support::token::{SECRET, good, good_claims, message, seconds_from_now, signed};
 use crate::support::upstream::{echo, upstream};
@@ -264,7 +266,7 @@ async fn close_and_misbehaviour_before_the_token_are_answered_by_the_edge() {
     ));
 
     let mut client = proxy.entrance.raw_open().await;
-    write(&mut client, &crate::support::raw::plain(text("unmasked"))).await;
+    write(&mut client, &plain(text("unmasked"))).await;
     assert_eq!(
         read_frame(&mut client).await.expect("a Close").close().0,
         1002

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
@@ -28,14 +29,17 @@ pub type Client = Socket<Tls>;
 #[derive(Clone, Debug)]
 pub struct Entrance {
     pub address: SocketAddr,
-    pub certificate: CertificateDer<'static>,
+    certificate: CertificateDer<'static>,
+    config: Arc<ClientConfig>,
 }
 
 impl Entrance {
     pub fn new(address: SocketAddr, certificate: CertificateDer<'static>) -> Self {
+        let config = tls_config(&certificate, &version::TLS13);
         Self {
             address,
             certificate,
+            config,
         }
     }
 
@@ -59,28 +63,18 @@ impl Entrance {
     }
 
     pub async fn tls_over(&self, tcp: TcpStream) -> std::io::Result<Tls> {
-        self.tls_as(tcp, "localhost", &version::TLS13).await
+        connect(Arc::clone(&self.config), "localhost", tcp).await
     }
 
+    /// A TLS connection to another name, or in another version.
     pub async fn tls_as(
         &self,
         tcp: TcpStream,
         name: &'static str,
         version: &'static SupportedProtocolVersion,
     ) -> std::io::Result<Tls> {
-        tcp.set_nodelay(true).expect("an option is set");
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.clone()).expect("a certificate");
-        let mut config =
-            ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-                .with_protocol_versions(&[version])
-                .expect("the provider has it")
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let name = ServerName::try_from(name).expect("a name");
-        let connector = TlsConnector::from(Arc::new(config));
-        within("a TLS handshake", connector.connect(name, tcp)).await
+        let config = tls_config(&self.certificate, version);
+        connect(config, name, tcp).await
     }
 
     /// An opening handshake for `target` from [`ORIGIN`].
@@ -112,6 +106,34 @@ impl Entrance {
         client.send(token::message(&token::good())).await;
         client
     }
+}
+
+/// Trusts one certificate, and begins each TLS handshake anew.
+fn tls_config(
+    certificate: &CertificateDer<'static>,
+    version: &'static SupportedProtocolVersion,
+) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).expect("a certificate");
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[version])
+        .expect("the provider has it")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.resumption = Resumption::disabled();
+    Arc::new(config)
+}
+
+async fn connect(
+    config: Arc<ClientConfig>,
+    name: &'static str,
+    tcp: TcpStream,
+) -> std::io::Result<Tls> {
+    tcp.set_nodelay(true).expect("an option is set");
+    let name = ServerName::try_from(name).expect("a name");
+    let connected = TlsConnector::from(config).connect(name, tcp);
+    within("a TLS handshake", connected).await
 }
 
 async fn ask_over(tls: Tls, request: ClientRequestBuilder) -> Result<(Client, Response), Error> {

@@ -53,7 +53,7 @@ impl Settings {
         let mut command = Command::new("prlimit");
         command.arg(format!("--nofile={descriptors}"));
         command.arg(env!("CARGO_BIN_EXE_tidegate"));
-        self.spawn_under(command, "info").await
+        self.spawn_under(command, "debug").await
     }
 
     async fn spawn_under(self, mut command: Command, level: &str) -> Program {
@@ -130,12 +130,12 @@ impl Program {
         assert_eq!(ended, None, "{:#?}", self.log());
     }
 
-    /// Resident memory in bytes: `VmRSS` now, or `VmHWM` at its highest.
+    /// Resident memory in bytes: `VmRSS:` now, or `VmHWM:` at its highest.
     pub fn memory(&self, field: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = fs::read_to_string(path).expect("Linux");
         let line = status.lines().find_map(|line| line.strip_prefix(field));
-        let kib = line.and_then(|line| line.split_whitespace().nth(1));
+        let kib = line.and_then(|line| line.split_whitespace().next());
         kib.expect("a field").parse::<u64>().expect("a number") << 10
     }
 

@@ -1,5 +1,6 @@
 //! The proxy, running in this process.
 
+use std::net::SocketAddr;
 use std::panic;
 use std::thread;
 
@@ -15,8 +16,10 @@ use super::{until, within};
 
 /// See [`Settings::start`]. Must be stopped.
 pub struct Proxy {
-    /// Where and how clients come in.
+    /// Where and how clients come in at the first listener.
     pub entrance: Entrance,
+    /// Of all listeners.
+    pub addresses: Vec<SocketAddr>,
     running: Option<Running>,
     records: mpsc::UnboundedReceiver<Record>,
     /// Certificates stay where the configuration says as long as the proxy runs.
@@ -44,6 +47,7 @@ impl Settings {
         let running = running.expect("it starts");
         let address = *running.addresses.first().expect("a listener");
         Proxy {
+            addresses: running.addresses.clone(),
             entrance: Entrance::new(address, certificate),
             running: Some(running),
             records,

@@ -24,8 +24,12 @@ pub struct Settings {
     auth: String,
     sections: String,
     upstream: String,
-    adapt: Vec<Box<dyn FnOnce(&mut Config)>>,
+    adapt: Vec<Change>,
+    more: String,
 }
+
+/// See [`Settings::adapt`].
+type Change = Box<dyn FnOnce(&mut Config)>;
 
 /// A proxy with one route, `/chat`, that admits [`ORIGIN`] with a token in the first message
 /// and passes on to `upstream`.
@@ -45,6 +49,7 @@ pub fn proxy(upstream: SocketAddr) -> Settings {
         sections: String::new(),
         upstream: String::new(),
         adapt: Vec::new(),
+        more: String::new(),
     }
 }
 
@@ -115,6 +120,12 @@ impl Settings {
         self
     }
 
+    /// More of the file: whole listeners, upstreams, routes.
+    pub fn more(mut self, text: &str) -> Self {
+        self.more.push_str(text);
+        self
+    }
+
     /// More keys of `[[upstream]]`.
     pub fn upstream(mut self, keys: &str) -> Self {
         self.upstream = keys.to_owned();
@@ -139,6 +150,7 @@ impl Settings {
             auth,
             sections,
             upstream,
+            more,
             ..
         } = self;
         format!(
@@ -167,7 +179,8 @@ upstream = "server"
 {route}
 [route.auth]
 {auth}
-{sections}"#,
+{sections}
+{more}"#,
             endpoints = self.endpoints,
         )
     }
