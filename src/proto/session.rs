@@ -186,6 +186,7 @@ impl Session {
         let most = match (&self.phase, &self.policy.first_message) {
             // A stranger may fill no more than its first message needs.
             (Phase::AwaitToken(_), Some(first)) => first.max_size + FIRST_MESSAGE_SLACK,
+            _ if self.leaves_room_to_drop(from) => self.room_before_dropping(),
             _ => usize::MAX,
         };
         self.pipes[from].space(most)

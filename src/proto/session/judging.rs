@@ -10,9 +10,7 @@ use super::leg::SlotKind;
 use super::{Event, Phase, Session};
 use crate::proto::cause::{Cause, Misbehaviour, QuotaKind};
 use crate::proto::close;
-use crate::proto::frame::{
-    Fin, Header, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, OpCode, apply_mask, encode_frame,
-};
+use crate::proto::frame::{Fin, Header, MAX_CONTROL_PAYLOAD, OpCode, apply_mask, encode_frame};
 use crate::proto::limits::{Meter, OnExcess};
 use crate::proto::message::{Kind, MaxSizes, MessageError, Place};
 use crate::proto::pipe::Ends;
@@ -237,12 +235,27 @@ impl Session {
         }
     }
 
+    /// Whether what is read from `from` must leave [`room_to_drop`] in the pipe: under policy
+    /// `drop`, as long as the client keeps up. When it falls behind, the upstream is then
+    /// still read, and what it sends can be taken out.
+    pub(super) fn leaves_room_to_drop(&self, from: Side) -> bool {
+        from == Side::Upstream
+            && self.policy.backpressure.on_slow_consumer == OnSlowConsumer::Drop
+            && !self.legs.downstream.blocked
+    }
+
+    /// How much more may be read before that room is touched.
+    pub(super) fn room_before_dropping(&self) -> usize {
+        let high = self.policy.backpressure.high_watermark;
+        (high - room_to_drop(high)).saturating_sub(self.pipes.upstream.buffered_amount())
+    }
+
     /// Whether a new message that begins with a frame of `size` bytes is taken out, since
-    /// the client is behind and the pipe has no room for it. A part of the pipe is kept for
-    /// control frames and headers, so that reading can go on.
+    /// the client is behind and the pipe has no room for it.
     fn is_too_slow_for(&self, size: u64) -> bool {
         let policy = &self.policy.backpressure;
-        let needed = self.pipes.upstream.admitted_amount() as u64 + size + RESERVED;
+        let room = room_to_drop(policy.high_watermark) as u64;
+        let needed = self.pipes.upstream.admitted_amount() as u64 + size + room;
         policy.on_slow_consumer == OnSlowConsumer::Drop
             && self.legs.downstream.blocked
             && needed > policy.high_watermark as u64
@@ -437,8 +450,12 @@ impl Session {
     }
 }
 
-/// Kept free of data messages in the pipe towards a slow client: a control frame, a header.
-pub(super) const RESERVED: u64 = (2 * MAX_HEADER_LEN + MAX_CONTROL_PAYLOAD) as u64;
+/// The part of the pipe towards a slow client that new messages do not get under policy
+/// `drop`: what comes is read into it and looked at, control frames go through it. A quarter
+/// makes reads of a useful size, and is little less for the messages.
+const fn room_to_drop(high_watermark: usize) -> usize {
+    high_watermark / 4
+}
 
 /// The shorter of what is left and what is there.
 fn span(left: u64, available: usize) -> usize {
