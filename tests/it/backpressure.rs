@@ -146,7 +146,7 @@ async fn a_reader_that_takes_a_little_now_and_then_is_not_stalled() {
     let upstream = upstream().await;
     let mut proxy = proxy(upstream.address)
         .route_also("close_timeout = \"300ms\"")
-        .section("backpressure", "stall_timeout = \"1s\"")
+        .section("backpressure", "stall_timeout = \"2s\"")
         .start();
     let mut client = proxy.entrance.raw_admitted().await;
     let mut server = upstream.accept_raw().await;
@@ -155,10 +155,10 @@ async fn a_reader_that_takes_a_little_now_and_then_is_not_stalled() {
         while server.write_all(&frame).await.is_ok() {}
     };
     let sips = async {
-        // Twice the stall timeout, a sip of each fifth of it: enough to open the window.
-        let mut ticks = tokio::time::interval(Duration::from_millis(200));
+        // Twice the stall timeout, a sip at each eighth of it: enough to open the window.
+        let mut ticks = tokio::time::interval(Duration::from_millis(250));
         let mut sip = vec![0; 128 << 10];
-        for _ in 0..10 {
+        for _ in 0..16 {
             ticks.tick().await;
             let read = within("more of the flood", client.read_exact(&mut sip)).await;
             read.expect("the session goes on");

@@ -201,8 +201,8 @@ async fn a_head_that_never_ends_is_cut_off_in_time() {
     let proxy = proxy(upstream.address)
         .process_limits("request_head_timeout = \"300ms\"")
         .start();
-    let tls = proxy.entrance.tls().await;
     let started = Instant::now();
+    let tls = proxy.entrance.tls().await;
     let (mut reading, mut writing) = tokio::io::split(tls);
     let head = opening("/chat")
         .with("X-Endless", &"y".repeat(100_000))

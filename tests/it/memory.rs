@@ -31,6 +31,8 @@ async fn a_message_of_one_gibibyte_passes_with_flat_memory() {
             "max_frame_size = \"1GiB\"\nmax_message_size = \"1GiB\"\n\
              messages = \"off\"\nbytes = \"off\"",
         )
+        // It may take longer on a busy machine than a client may leave a ping unanswered.
+        .section("keepalive", "ping_interval = \"off\"")
         .spawn_quiet()
         .await;
     let mut client = program.entrance.raw_admitted().await;

@@ -97,8 +97,8 @@ async fn a_tls_handshake_that_never_ends_is_cut_off_in_time() {
         .start();
     // Silence, and the beginning of a ClientHello.
     for bytes in [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"] {
-        let mut tcp = proxy.entrance.tcp().await;
         let started = Instant::now();
+        let mut tcp = proxy.entrance.tcp().await;
         write(&mut tcp, bytes).await;
         assert_eq!(read_to_end(&mut tcp).await, b"");
         assert_took(started, Duration::from_millis(250), Duration::from_secs(10));

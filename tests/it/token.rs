@@ -137,15 +137,15 @@ async fn a_binary_first_message_is_refused() {
 async fn no_token_in_time_is_closed_with_3008() {
     let upstream = upstream().await;
     let mut proxy = proxy(upstream.address)
-        .auth_also("timeout = \"300ms\"")
+        .auth_also("timeout = \"1s\"")
         .start();
-    let mut client = proxy.entrance.open().await;
     let started = Instant::now();
+    let mut client = proxy.entrance.open().await;
     // A sign of life is not a token.
     client.send(Message::Ping("here".into())).await;
     assert_eq!(client.next().await, Message::Pong("here".into()));
     assert_eq!(client.closed().await, (3008, "no token in time".to_owned()));
-    assert_took(started, Duration::from_millis(250), Duration::from_secs(10));
+    assert_took(started, Duration::from_secs(1), Duration::from_secs(10));
     assert_eq!(proxy.record().await.summary.cause, Cause::TokenTimeout);
     upstream.assert_untouched();
     proxy.stop().await;
@@ -340,10 +340,9 @@ async fn a_claim_that_cannot_be_a_header_opens_no_second_one() {
 #[tokio::test]
 async fn neither_tokens_nor_secrets_are_ever_logged() {
     let upstream = echo().await;
-    let program = proxy(upstream.address).spawn().await;
+    let mut program = proxy(upstream.address).spawn().await;
     let mut cases = refused();
     cases.push(("good", message(&good())));
-    let mut sessions = 0;
     for (name, first) in &cases {
         let mut client = program.entrance.open().await;
         client.send(first.as_str()).await;
@@ -352,9 +351,9 @@ async fn neither_tokens_nor_secrets_are_ever_logged() {
             client.close(1000, "").await;
         }
         client.closed().await;
-        sessions += 1;
     }
-    program.record(sessions - 1).await;
+    program.signal("TERM");
+    program.exited().await;
     let log = program.log().join("\n");
     assert!(log.contains("\"alice\""), "the log is the one meant");
     let mut parts = vec![SECRET.to_owned(), "payload-not-to-be-logged".to_owned()];
@@ -370,5 +369,4 @@ async fn neither_tokens_nor_secrets_are_ever_logged() {
     for part in parts {
         assert!(!log.contains(part.as_str()), "{part} in {log}");
     }
-    program.stop().await;
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
 
@@ -20,6 +20,7 @@ pub struct Program {
     pub entrance: Entrance,
     child: Child,
     log: Log,
+    follower: Option<JoinHandle<()>>,
     _folder: Folder,
 }
 
@@ -67,7 +68,7 @@ impl Settings {
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("it can be run");
         let log = Log::default();
-        log.follow(&mut child);
+        let follower = Some(log.follow(&mut child));
         let listening = until("it listens", || {
             log.find("listening")
                 .or_else(|| match child.try_wait().expect("a child") {
@@ -81,6 +82,7 @@ impl Settings {
             entrance: Entrance::new(address.parse().expect("an address"), certificate),
             child,
             log,
+            follower,
             _folder: folder,
         }
     }
@@ -111,10 +113,13 @@ impl Program {
         assert!(sent.expect("a shell").success());
     }
 
-    /// Waits until the program has ended by itself.
+    /// Waits until the program has ended by itself, and its log is whole.
     pub async fn exited(&mut self) -> ExitStatus {
         let child = &mut self.child;
-        until("the program ends", || child.try_wait().expect("a child")).await
+        let status = until("the program ends", || child.try_wait().expect("a child")).await;
+        let follower = self.follower.take().expect("the first call");
+        follower.join().expect("it only collects lines");
+        status
     }
 
     /// Asks the program to end, and asserts that it does so without complaint.
@@ -162,14 +167,14 @@ impl Drop for Program {
 
 impl Log {
     /// Collects what `child` says, until it ends.
-    fn follow(&self, child: &mut Child) {
+    fn follow(&self, child: &mut Child) -> JoinHandle<()> {
         let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
         let log = self.clone();
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 log.0.lock().expect("nobody panics with it").push(line);
             }
-        });
+        })
     }
 
     fn lines(&self) -> Vec<String> {
