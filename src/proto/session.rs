@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 pub use self::input::Tally;
 use self::input::{Input, Mode};
-use self::leg::{CloseOut, Leg};
+use self::leg::{CloseOut, Leg, SlotKind};
 use self::timing::Timers;
 use crate::proto::cause::{Cause, DialFailure};
 use crate::proto::close::CloseCode;
@@ -246,7 +246,10 @@ impl Session {
         leg.stall = None;
         match &leg.slot {
             Some(slot) if slot.is_begun() || self.pipes[from].is_sent_to_boundary() => {
-                leg.handle_slot_sent(n);
+                if leg.handle_slot_sent(n) == Some(SlotKind::Ping) {
+                    let pong_timeout = self.policy.keepalive.pong_timeout;
+                    self.timers.handle_ping_sent(now + pong_timeout);
+                }
             }
             _ => {
                 self.pipes[from].handle_sent(n);
@@ -263,6 +266,9 @@ impl Session {
 
     /// The socket of `to` has everything that `to` took.
     pub fn handle_flushed(&mut self, to: Side, now: Instant) {
+        if self.is_ended() {
+            return;
+        }
         self.pipes[to.other()].handle_flushed();
         let leg = &mut self.legs[to];
         leg.blocked = false;
@@ -287,8 +293,8 @@ impl Session {
     pub fn can_shut(&self, to: Side) -> bool {
         let leg = &self.legs[to];
         let hears_nothing = self.inputs[to].mode == Mode::Discard;
-        let may_follow = leg.close == CloseOut::Sent && !leg.gone && !leg.shut;
-        may_follow && (leg.closed || leg.eof || hears_nothing)
+        let is_next = leg.close == CloseOut::Sent && !leg.gone && !leg.shut && !self.is_ended();
+        is_next && (leg.closed || leg.eof || hears_nothing)
     }
 
     /// The writing half of `to` is shut down.

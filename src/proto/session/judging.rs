@@ -337,8 +337,9 @@ impl Session {
         if n == 0 {
             return Step::Wait;
         }
-        if from == Side::Downstream && relays {
-            if let Some(meter) = &mut self.meters.bytes
+        if from == Side::Downstream {
+            if relays
+                && let Some(meter) = &mut self.meters.bytes
                 && meter.on_excess() == OnExcess::Throttle
             {
                 n = span(meter.burst(), n);

@@ -645,6 +645,18 @@ mod closing {
     }
 
     #[test]
+    fn text_that_is_finished_while_closing_is_still_checked() {
+        let mut sim = Sim::new(policy());
+        let whole = frame(Downstream, OpCode::Text, b"good, then \xff\xff");
+        let (good, bad) = whole.split_at(whole.len() - 2);
+        sim.send(Downstream, good);
+        sim.session.handle_drain(sim.now);
+        sim.send(Downstream, bad);
+        assert_eq!(sim.wires.upstream.taken, good);
+        assert_eq!(sim.close_code(Downstream), Some(1012));
+    }
+
+    #[test]
     fn a_frame_broken_off_is_followed_by_nothing() {
         for gone in BOTH {
             let mut sim = Sim::new(policy());
@@ -788,6 +800,17 @@ mod closing {
         sim.advance(Duration::from_secs(5));
         assert_eq!(sim.ended(), Cause::Drained);
         assert!(sim.session.pending(Downstream).is_empty());
+    }
+
+    #[test]
+    fn a_close_that_gets_out_behind_the_end_does_not_count() {
+        let mut sim = Sim::new(policy());
+        sim.session.handle_drain(sim.now);
+        let close = sim.session.pending(Downstream).len();
+        sim.session.handle_sent(Downstream, close, sim.now);
+        sim.session.handle_timeout(sim.now + Duration::from_secs(5));
+        sim.session.handle_flushed(Downstream, sim.now);
+        assert_eq!(sim.session.summary().close_codes.downstream, None);
     }
 }
 
@@ -999,6 +1022,21 @@ mod keepalive {
         let other = frame(Downstream, OpCode::Pong, b"to the upstream");
         sim.send(Downstream, &other);
         assert_eq!(sim.wires.upstream.taken, other);
+    }
+
+    #[test]
+    fn a_ping_that_waits_for_the_end_of_a_frame_is_not_missed() {
+        let mut sim = pinging();
+        let whole = frame(Upstream, OpCode::Binary, &[7; 1000]);
+        sim.send(Upstream, &whole[..500]);
+        sim.advance(Duration::from_secs(99));
+        assert_eq!(sim.close_code(Upstream), None);
+        sim.send(Upstream, &whole[500..]);
+        assert_eq!(sim.seen(Downstream)[1].opcode, OpCode::Ping);
+        sim.advance(Duration::from_millis(9_999));
+        assert_eq!(sim.close_code(Upstream), None);
+        sim.advance(Duration::from_millis(1));
+        assert_eq!(sim.session.summary().cause, Cause::PongMissing);
     }
 
     #[test]

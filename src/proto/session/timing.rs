@@ -68,6 +68,13 @@ impl Timers {
         }
     }
 
+    /// The ping has left; its answer has until `deadline`.
+    pub const fn handle_ping_sent(&mut self, deadline: Instant) {
+        if let Some(pong) = &mut self.pong {
+            pong.deadline = deadline;
+        }
+    }
+
     /// Whether a pong from `from` answers a ping of the edge's own; then the other leg
     /// must not see it.
     pub fn handle_pong(&mut self, from: Side, payload: &[u8]) -> bool {
@@ -186,16 +193,18 @@ impl Session {
         }
     }
 
-    /// A client that is not read, because of a quota or of the upstream, cannot be heard:
-    /// it is given the time again. So is one that was heard without a pong: it lives.
+    /// A client that is not read, because of a quota or of the upstream, cannot be heard,
+    /// and one that is in the middle of a frame has not got the ping: they are given the
+    /// time again. One that was heard without a pong lives.
     fn handle_pong_deadline(&mut self, now: Instant) {
+        let waits = self.legs.downstream.slot.is_some();
         let unread = self.inputs.downstream.throttle.is_some()
             || self.inputs.downstream.mode == Mode::Hold
             || self.pipes.downstream.is_paused();
         let Some(pong) = &mut self.timers.pong else {
             return;
         };
-        if unread {
+        if waits || unread {
             pong.deadline = now + self.policy.keepalive.pong_timeout;
             return;
         }

@@ -112,8 +112,8 @@ impl AsyncRead for Wire {
         let mut state = self.0.borrow_mut();
         state.turn(cx).map_ok(|n| {
             let n = n.min(buf.remaining()).min(state.to_edge.len());
-            let bytes: Vec<u8> = state.to_edge.drain(..n).collect();
-            buf.put_slice(&bytes);
+            buf.put_slice(&state.to_edge.make_contiguous()[..n]);
+            state.to_edge.drain(..n);
             state.moves += 1;
         })
     }
@@ -211,6 +211,10 @@ fn poll_for(
     polls: usize,
 ) -> Outcome {
     let waker = Waker::from(Arc::clone(flag));
+    for wire in wires {
+        // Whoever asked before is gone; this one must ask again for what it waits for.
+        wire.0.borrow_mut().waiting.clear();
+    }
     let mut next = pin!(relay.next_event());
     let mut idle = 0;
     for _ in 0..polls {
@@ -234,6 +238,10 @@ fn poll_for(
         let after: usize = wires.iter().map(|wire| wire.moves()).sum();
         idle = if after > before { 0 } else { idle + 1 };
         assert!(idle < 4, "it spins");
+    }
+    let nobody = wires.iter().all(|wire| wire.0.borrow().waiting.is_empty());
+    if nobody && !flag.0.load(Ordering::Relaxed) {
+        return Outcome::Stuck;
     }
     Outcome::Dropped
 }

@@ -179,9 +179,8 @@ impl World {
         }
         assert!(!wire.broken, "a broken leg is read");
         let n = space.len().min(wire.to_edge.len()).min(self.slice);
-        for (place, byte) in space.iter_mut().zip(wire.to_edge.drain(..n)) {
-            *place = byte;
-        }
+        space[..n].copy_from_slice(&wire.to_edge.make_contiguous()[..n]);
+        wire.to_edge.drain(..n);
         if n > 0 {
             self.session.handle_filled(from, n, self.now);
         } else if std::mem::take(&mut wire.eof) {

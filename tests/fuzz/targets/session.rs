@@ -75,12 +75,14 @@ fn apply(world: &mut World, op: &Op) {
             world.skip();
         }
         Op::Token(good) => {
-            if matches!(world.asked.take(), Some(Event::VerifyToken(_))) {
+            if matches!(world.asked, Some(Event::VerifyToken(_))) {
+                world.asked = None;
                 answer_token(world, *good);
             }
         }
         Op::Dialed(failure) => {
-            if matches!(world.asked.take(), Some(Event::Dial)) {
+            if world.asked == Some(Event::Dial) {
+                world.asked = None;
                 answer_dial(world, *failure);
             }
         }
