@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::{CONFIG, env, report, say};
 use crate::config::problem::{self, Loaded, Problem};
 use crate::config::{self, source::Source};
-use crate::server::Prepared;
+use crate::server::{self, Prepared};
 
 /// Reports on `file`; 0 when it would start.
 pub fn check(file: &Path) -> ExitCode {
@@ -36,7 +36,14 @@ pub struct Found<T> {
 
 /// Loads a file and everything it names, and prints every problem.
 pub fn load(file: &Path) -> Result<Found<Prepared>, Found<()>> {
-    prepare(file, read(file)?, &env)
+    match config::load(file) {
+        Ok(loaded) => prepare(file, loaded, &env),
+        Err(mut refused) => {
+            let more = server::inspect(&refused.named, &env);
+            refused.problems.extend(more);
+            Err(finish(file, (), refused.problems, &refused.text))
+        }
+    }
 }
 
 /// Loads a file alone; prints every problem if it is refused.

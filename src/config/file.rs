@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::Line;
 use crate::config::answer::{Given, Mismatch, Placed, Reported};
-use crate::config::problem::{Problem, suggest};
+use crate::config::problem::{Named, Problem, suggest};
 use crate::config::source::{Source, printable};
+use crate::config::{Jwt, Line, Tls};
 
 /// One pass over one file: where it stands, and everything wrong that was found so far.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub(super) struct Reading<'a> {
     source: &'a Source,
     base: &'a Path,
     problems: RefCell<Vec<Problem>>,
+    named: RefCell<Named>,
 }
 
 impl<'a> Reading<'a> {
@@ -31,6 +32,7 @@ impl<'a> Reading<'a> {
             source,
             base,
             problems: RefCell::default(),
+            named: RefCell::default(),
         }
     }
 
@@ -53,9 +55,9 @@ impl<'a> Reading<'a> {
         Err(Reported)
     }
 
-    /// Everything found, in no order.
-    pub(super) fn into_problems(self) -> Vec<Problem> {
-        self.problems.into_inner()
+    /// Everything found wrong, in no order, and what the file names.
+    pub(super) fn into_findings(self) -> (Vec<Problem>, Named) {
+        (self.problems.into_inner(), self.named.into_inner())
     }
 
     pub(super) fn report(&self, problem: Problem) -> Reported {
@@ -367,6 +369,23 @@ impl<'a> Section<'a> {
             Some(value.line),
             path,
         ))
+    }
+
+    /// Notes the files that this section of a listener names.
+    pub(super) fn name_tls(&self, tls: Tls) {
+        let listener = self.path.strip_suffix(".tls").unwrap_or(&self.path);
+        let named = (listener.to_owned(), tls);
+        self.reading.named.borrow_mut().tls.push(named);
+    }
+
+    /// Notes the key that this section of a route names. A route without a name has problems
+    /// enough.
+    pub(super) fn name_jwt(&self, jwt: Jwt) {
+        let route = self.path.strip_prefix("route.");
+        if let Some(route) = route.and_then(|path| path.strip_suffix(".auth.jwt")) {
+            let named = (route.to_owned(), jwt);
+            self.reading.named.borrow_mut().jwt.push(named);
+        }
     }
 
     fn path_of(&self, key: &str) -> String {

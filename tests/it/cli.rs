@@ -117,6 +117,24 @@ fn check_says_everything_that_is_wrong_with_the_file() {
 }
 
 #[test]
+fn check_looks_at_what_a_wrong_file_names_too() {
+    let settings = proxy(nowhere()).section("limits", "max_frame_sise = \"1KiB\"");
+    let (folder, _) = settings.folder();
+    fs::remove_file(folder.path("localhost.key")).expect("removed");
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .arg("check")
+        .current_dir(folder.root())
+        .output()
+        .expect("it can be run");
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("refused; 3 errors"), "{said}");
+    for word in ["max_frame_sise", "localhost.key", "TIDEGATE_TEST_SECRET"] {
+        assert!(said.contains(word), "{word} in {said}");
+    }
+}
+
+#[test]
 fn check_warns_of_what_is_dangerous() {
     let settings = proxy(nowhere())
         .route("path = \"/chat\"\norigins = [\"*\"]")

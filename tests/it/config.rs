@@ -27,7 +27,8 @@ fn every_invalid_configuration_is_refused_with_its_text() {
     let files = configurations("invalid");
     assert!(files.len() >= 12, "only {} files seen", files.len());
     for file in files {
-        let Refused { problems, text } = config::load(&file).expect_err("an invalid file loads");
+        let Refused { problems, text, .. } =
+            config::load(&file).expect_err("an invalid file loads");
         assert!(problems.iter().any(Problem::is_error), "{}", file.display());
         let shown = render(name(&file), &problems, &text);
         assert_eq!(shown, expected(&file), "{}", file.display());
