@@ -31,7 +31,7 @@ pub(super) struct Identity {
 
 /// Where an entry of `certificates` stands in the configuration.
 pub(super) struct Place {
-    /// `listener[0].tls.certificates[0]`.
+    /// `listener.#1.tls.certificates[0]`.
     pub(super) key: String,
     /// Its line.
     pub(super) line: Line,
