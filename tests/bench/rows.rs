@@ -1,38 +1,94 @@
-//! The rows of the table: each a workload and the figure that is compared.
+//! The rows of the table, and the scenes that they are measured in.
 //!
-//! Owns their names and sizes. A new row is a new entry here, as long as a workload of `load.rs`
-//! fits it.
+//! Owns their names, sizes and targets. A scene is a list of works done in a row over one proxy;
+//! each row takes its figure from one of them. A new row is a new entry here, as long as a
+//! workload of `load.rs` fits it.
 
 use crate::load::{Times, Work};
+use crate::verdict::Target;
+
+/// What one visit to a proxy does, and the rows it gives.
+pub struct Scene {
+    /// For progress.
+    pub title: String,
+    /// Done one after another, over the same connections.
+    pub works: Vec<Work>,
+    /// At least one.
+    pub rows: Vec<Row>,
+    /// Which listener of the proxy is used.
+    pub way: Way,
+    /// What Tidegate's tokens are signed with.
+    pub algorithm: Algorithm,
+}
+
+/// What goes before the HTTP request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// TLS.
+    Tls,
+    /// Nothing.
+    Plain,
+}
+
+/// Of a token's signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// A shared secret.
+    Hs256,
+    /// ECDSA over P-256.
+    Es256,
+}
 
 /// One row.
 pub struct Row {
-    /// For `--only` and for JSON.
+    /// For `--rows` and for JSON.
     pub key: &'static str,
     /// For the table.
     pub title: String,
-    /// What the figure counts.
+    /// The work of the scene that it speaks of.
+    pub work: usize,
+    /// What is compared.
     pub figure: Figure,
-    /// What the load does.
-    pub work: Work,
+    /// What it should reach.
+    pub target: Target,
 }
 
 /// What is compared; less is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Figure {
-    /// Microseconds of CPU time of the proxy per round trip or connection.
+    /// Microseconds of CPU time of the proxy per round trip, delivery or connection.
     CpuMicros,
-    /// KiB of resident memory of the proxy per open connection.
-    ResidentKib,
+    /// The same, held against that of the scene's first work, too.
+    CpuGrowth,
+    /// KiB by which the proxy's resident memory grew since before the scene's first opening of
+    /// connections (`since`), per connection opened.
+    ResidentKib {
+        /// The work that began with it.
+        since: usize,
+    },
+    /// KiB by which it had grown when it was largest, per connection.
+    PeakKib,
+    /// Microseconds that half of the messages took longer than without a proxy.
+    AddedP50,
+    /// Microseconds that one message in a hundred took longer.
+    AddedP99,
 }
 
 impl Figure {
     /// Head of its column.
     pub fn unit(self) -> &'static str {
         match self {
-            Self::CpuMicros => "CPU µs",
-            Self::ResidentKib => "KiB/conn",
+            Self::CpuMicros | Self::CpuGrowth => "CPU µs",
+            Self::ResidentKib { .. } => "KiB/conn",
+            Self::PeakKib => "peak KiB/conn",
+            Self::AddedP50 => "added p50 µs",
+            Self::AddedP99 => "added p99 µs",
         }
+    }
+
+    /// Whether memory is read, which needs a fresh process each time.
+    pub fn is_memory(self) -> bool {
+        matches!(self, Self::ResidentKib { .. } | Self::PeakKib)
     }
 }
 
@@ -40,10 +96,16 @@ impl Figure {
 pub struct Size {
     /// After the warm-up.
     pub rounds: usize,
-    /// Open and idle.
-    pub idle: usize,
+    /// Open and idle, in the first and in the second row of that kind.
+    pub idle: (usize, usize),
     /// Open and busy.
     pub busy: usize,
+    /// Listening to the same upstream.
+    pub audience: usize,
+    /// Beginning at one moment.
+    pub storm: usize,
+    /// Never reading.
+    pub slow: usize,
     /// Of one measurement.
     pub times: Times,
 }
@@ -52,69 +114,272 @@ impl Size {
     /// Figures to publish.
     pub const FULL: Self = Self {
         rounds: 5,
-        idle: 4000,
+        idle: (4000, 9000),
         busy: 100,
+        audience: 2000,
+        storm: 1000,
+        slow: 50,
         times: Times {
-            warm_up_ms: 500,
-            run_ms: 3000,
+            warm_up_ms: 400,
+            run_ms: 2000,
         },
     };
 
     /// A look, in two minutes with every rival.
     pub const QUICK: Self = Self {
-        rounds: 3,
-        idle: 500,
+        rounds: 2,
+        idle: (500, 1500),
         busy: 50,
+        audience: 400,
+        storm: 300,
+        slow: 20,
         times: Times {
-            warm_up_ms: 150,
+            warm_up_ms: 100,
             run_ms: 400,
         },
     };
+
+    /// The same with at most so many connections.
+    pub fn at_most(mut self, connections: usize) -> Self {
+        self.idle.1 = self.idle.1.min(connections);
+        self.idle.0 = self.idle.0.min(self.idle.1 / 2);
+        self.audience = self.audience.min(connections);
+        self.storm = self.storm.min(connections);
+        self
+    }
 }
 
-/// All rows, in the order of the table.
-pub fn all(size: &Size) -> Vec<Row> {
+/// The rows that `--quick` measures unless others are asked for.
+pub const QUICK: [&str; 9] = [
+    "idle", "64B", "64Bx16", "1KiB", "64KiB", "plain", "fan-out", "connect", "slow",
+];
+
+/// All scenes, in the order of the table.
+pub fn all(size: &Size) -> Vec<Scene> {
     let (busy, times) = (size.busy, size.times);
-    let echo = |key, what: &str, payload, in_flight, connections| Row {
-        key,
-        title: format!("{what}, {in_flight} in flight, {connections} connections"),
-        figure: Figure::CpuMicros,
-        work: Work::Echo {
-            connections,
-            payload,
-            in_flight,
-            times,
-        },
-    };
     vec![
-        Row {
-            key: "idle",
-            title: format!("idle memory, {} connections", size.idle),
-            figure: Figure::ResidentKib,
-            work: Work::Idle {
-                base: IDLE_BASE,
-                connections: size.idle,
-            },
-        },
-        echo("64B", "64 B", 64, 1, busy),
-        echo("64Bx16", "64 B", 64, 16, busy),
-        echo("1KiB", "1 KiB", 1024, 1, busy),
+        crowd(size),
+        echo("64B", "64 B", (64, 1, busy), times, (0.85, 0.75)),
+        echo("64Bx16", "64 B", (64, 16, busy), times, (0.90, 0.75)),
+        echo("1KiB", "1 KiB", (1024, 1, busy), times, (0.85, 0.75)),
         // Fewer connections, or the run would be as long as its last round of messages.
-        echo("64KiB", "64 KiB", 64 * 1024, 1, busy / 5),
-        Row {
-            key: "connect",
-            title: format!("full connection, {AT_ONCE} at a time"),
-            figure: Figure::CpuMicros,
-            work: Work::Connect {
-                at_once: AT_ONCE,
+        echo(
+            "64KiB",
+            "64 KiB",
+            (64 * 1024, 1, busy / 5),
+            times,
+            (1.0, 0.85),
+        ),
+        echo(
+            "1MiB",
+            "1 MiB",
+            (1024 * 1024, 1, busy / 12),
+            times,
+            (1.0, 0.85),
+        ),
+        Scene {
+            way: Way::Plain,
+            ..echo(
+                "plain",
+                "plain ws://, 64 B",
+                (64, 1, busy),
                 times,
-            },
+                (0.90, 0.0),
+            )
         },
+        fan_out(size),
+        connect("connect", "full connection", times, 0.65),
+        Scene {
+            algorithm: Algorithm::Es256,
+            ..connect("connect-es256", "the same, ES256 token", times, 0.75)
+        },
+        storm(size),
+        slow(size),
+        latency(size),
     ]
 }
 
-/// Connections open before the `idle` row counts.
-pub const IDLE_BASE: usize = 50;
+/// The scenes that give the rows asked for, each no longer than these need.
+pub fn chosen(scenes: Vec<Scene>, keys: &[&str]) -> Vec<Scene> {
+    let mut scenes = scenes;
+    for scene in &mut scenes {
+        scene.rows.retain(|row| keys.contains(&row.key));
+        let last = scene.rows.iter().map(|row| row.work + 1).max();
+        scene.works.truncate(last.unwrap_or_default());
+    }
+    scenes.retain(|scene| !scene.rows.is_empty());
+    scenes
+}
 
-/// Connections that are being opened in the `connect` row.
+/// A crowd that gathers: messages among few, then more and more of them idle, then messages going
+/// round among all.
+fn crowd(size: &Size) -> Scene {
+    let (few, (some, many)) = (size.busy, size.idle);
+    let idle = |key, work, connections| Row {
+        key,
+        title: format!("idle memory, {connections} connections"),
+        work,
+        figure: Figure::ResidentKib { since: 1 },
+        target: Target::ShareAndFigure(0.35, 6.5, 5.0),
+    };
+    Scene {
+        title: "crowd".to_owned(),
+        works: vec![
+            Work::Echo {
+                connections: few,
+                payload: 64,
+                in_flight: 1,
+                times: size.times,
+            },
+            Work::Open { connections: some },
+            Work::Open {
+                connections: many - some - few,
+            },
+            Work::Turns {
+                at_once: few,
+                times: size.times,
+            },
+        ],
+        rows: vec![
+            idle("idle", 1, some),
+            idle("idle-9000", 2, many),
+            Row {
+                key: "growth",
+                title: format!("64 B, {few} in flight over {many} connections"),
+                work: 3,
+                figure: Figure::CpuGrowth,
+                target: Target::Growth(1.3),
+            },
+        ],
+        way: Way::Tls,
+        algorithm: Algorithm::Hs256,
+    }
+}
+
+/// `load`: bytes of a message, messages in flight, connections. `shares`: target and wish.
+fn echo(
+    key: &'static str,
+    what: &str,
+    load: (usize, usize, usize),
+    times: Times,
+    shares: (f64, f64),
+) -> Scene {
+    let (payload, in_flight, connections) = load;
+    let row = Row {
+        key,
+        title: format!("{what}, {in_flight} in flight, {connections} connections"),
+        work: 0,
+        figure: Figure::CpuMicros,
+        target: Target::Share(shares.0, Some(shares.1).filter(|share| *share > 0.0)),
+    };
+    let work = Work::Echo {
+        connections,
+        payload,
+        in_flight,
+        times,
+    };
+    single(row, work)
+}
+
+fn connect(key: &'static str, what: &str, times: Times, share: f64) -> Scene {
+    let row = Row {
+        key,
+        title: format!("{what}, {AT_ONCE} at a time"),
+        work: 0,
+        figure: Figure::CpuMicros,
+        target: Target::Share(share, Some(0.5)),
+    };
+    let work = Work::Connect {
+        at_once: AT_ONCE,
+        times,
+    };
+    single(row, work)
+}
+
+fn storm(size: &Size) -> Scene {
+    let row = Row {
+        key: "storm",
+        title: format!("{} full connections at one moment", size.storm),
+        work: 0,
+        figure: Figure::CpuMicros,
+        target: Target::Nothing,
+    };
+    let work = Work::Storm {
+        connections: size.storm,
+    };
+    single(row, work)
+}
+
+fn fan_out(size: &Size) -> Scene {
+    let row = Row {
+        key: "fan-out",
+        title: format!("64 B from the upstream to each of {}", size.audience),
+        work: 0,
+        figure: Figure::CpuMicros,
+        target: Target::Share(0.90, Some(0.75)),
+    };
+    let work = Work::FanOut {
+        connections: size.audience,
+        payload: 64,
+        times: size.times,
+    };
+    single(row, work)
+}
+
+fn slow(size: &Size) -> Scene {
+    let row = Row {
+        key: "slow",
+        title: format!("{} clients that never read, flooded", size.slow),
+        work: 0,
+        figure: Figure::PeakKib,
+        target: Target::Watermark(HIGH_WATERMARK),
+    };
+    let work = Work::SlowReaders {
+        connections: size.slow,
+        payload: 1024,
+    };
+    single(row, work)
+}
+
+fn latency(size: &Size) -> Scene {
+    let row = |key, what, figure, target| Row {
+        key,
+        title: format!("64 B, {what} added at half the slowest proxy's load"),
+        work: 0,
+        figure,
+        target,
+    };
+    let work = Work::Paced {
+        connections: size.busy,
+        // Half of what the slowest proxy can do, which the warm-up round finds out.
+        per_second: 0.0,
+        times: size.times,
+    };
+    let target = Target::Share(1.0, None);
+    Scene {
+        title: "64 B at half load".to_owned(),
+        works: vec![work],
+        rows: vec![
+            row("latency-p50", "median", Figure::AddedP50, Target::Nothing),
+            row("latency-p99", "p99", Figure::AddedP99, target),
+        ],
+        way: Way::Tls,
+        algorithm: Algorithm::Hs256,
+    }
+}
+
+fn single(row: Row, work: Work) -> Scene {
+    Scene {
+        title: row.title.clone(),
+        works: vec![work],
+        rows: vec![row],
+        way: Way::Tls,
+        algorithm: Algorithm::Hs256,
+    }
+}
+
+/// Connections that are being opened in the `connect` rows.
 const AT_ONCE: usize = 16;
+
+/// `high_watermark` of `tidegate.toml`, in bytes.
+const HIGH_WATERMARK: f64 = 64.0 * 1024.0;
