@@ -17,6 +17,7 @@ mod records;
 mod report;
 mod resting;
 mod rows;
+mod scenes;
 mod schedule;
 mod setting;
 mod stats;
@@ -197,17 +198,17 @@ fn size(arguments: &Arguments, possible: usize, notes: &mut Vec<String>) -> Size
 }
 
 fn chosen_scenes(arguments: &Arguments, size: &Size) -> Result<Vec<Scene>> {
-    let scenes = rows::all(size);
+    let scenes = scenes::all(size);
     let rows = scenes.iter().flat_map(|scene| &scene.rows);
     let known: Vec<&str> = rows.map(|row| row.key).collect();
     if let Some(unknown) = unknown(&arguments.rows, &known) {
         return Err(format!("no row {unknown:?}; there are {}", known.join(", ")).into());
     }
     let asked: Vec<&str> = arguments.rows.iter().map(String::as_str).collect();
-    Ok(rows::chosen(
+    Ok(scenes::chosen(
         scenes,
         match (&asked[..], arguments.quick) {
-            ([], true) => &rows::QUICK,
+            ([], true) => &scenes::QUICK,
             ([], false) => &known,
             (asked, _) => asked,
         },

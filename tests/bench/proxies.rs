@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::child::{self, Launcher, Place};
-use crate::rows::{Algorithm, Way};
+use crate::rows::{Buffers, Variant, Way};
 use crate::setting::{Ports, Setting};
 
 /// A proxy the bench can start.
@@ -68,6 +68,19 @@ impl Kind {
             Self::Haproxy => ("haproxy.cfg", include_str!("rivals/haproxy.cfg")),
             Self::Caddy => ("Caddyfile", include_str!("rivals/Caddyfile")),
             Self::Envoy => ("envoy.yaml", include_str!("rivals/envoy.yaml")),
+        }
+    }
+
+    /// What it is told of the size of its buffers, with reasons in the template; empty: nothing.
+    pub fn buffer(self, buffers: Buffers) -> &'static str {
+        match (self, buffers) {
+            (Self::Tidegate | Self::Caddy, _) => "",
+            (Self::Nginx, Buffers::Usual) => "4k",
+            (Self::Nginx, Buffers::Large) => "64k",
+            (Self::Haproxy, Buffers::Usual) => "16384",
+            (Self::Haproxy, Buffers::Large) => "65536",
+            (Self::Envoy, Buffers::Usual) => "32768",
+            (Self::Envoy, Buffers::Large) => "1048576",
         }
     }
 
@@ -136,11 +149,11 @@ impl Installed {
         &self,
         launcher: &Launcher,
         setting: &Setting,
-        algorithm: Algorithm,
+        variant: Variant,
     ) -> io::Result<Proxy> {
         let ports = free_ports()?;
         let name = self.kind.name();
-        let configuration = setting.write_configuration(self.kind, &ports, algorithm)?;
+        let configuration = setting.write_configuration(self.kind, &ports, variant)?;
         let log = setting.folder.join(format!("{name}.log"));
         let log_file = File::create(&log)?;
         let child = launcher

@@ -110,19 +110,29 @@ impl Report {
         let group = |measured| self.group(measured);
         let rivals = self.proxies.iter().skip(1);
         let versions = self.proxies.iter().map(|(name, version)| {
-            // A path before it, and a commit after it, are not for the small print.
-            let words = version
-                .split_whitespace()
-                .filter(|word| !word.contains("bin/"));
-            let words: Vec<&str> = words.take(3).collect();
-            format!("{name}: {}", words.join(" "))
+            // The first number with a dot in it, of all that they say.
+            let mut words = version.split([' ', '/', '-', '+']);
+            let is_number = |word: &str| word.contains('.') && word.starts_with(char::is_numeric);
+            format!(
+                "{name} {}",
+                words.find(|word| is_number(word)).unwrap_or("?")
+            )
         });
-        let mut footer = vec![format!(
-            "{}; Linux {}; {}",
-            self.machine.processor, self.machine.kernel, self.placement
-        )];
-        footer.extend(versions);
-        footer.extend(self.notes.iter().cloned());
+        let versions: Vec<_> = versions.collect();
+        let mut footer = vec![
+            format!(
+                "{}; Linux {}; {}",
+                self.machine.processor, self.machine.kernel, self.placement
+            ),
+            versions.join(", "),
+        ];
+        // What a proxy said when it failed is for the table.
+        footer.extend(
+            self.notes
+                .iter()
+                .flat_map(|note| note.lines().take(1))
+                .map(str::to_owned),
+        );
         Picture {
             subtitle: format!(
                 "Median of {} interleaved rounds, whiskers from the smallest to the largest; \

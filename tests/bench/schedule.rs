@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::load::{Outcome, Times, Work};
 use crate::proxies::{Installed, Proxy};
 use crate::report::{Measured, Reading};
-use crate::rows::{Algorithm, Scene};
+use crate::rows::{Scene, Variant};
 use crate::stop;
 use crate::visit::{Site, Visit};
 
@@ -49,7 +49,7 @@ impl<'a> Schedule<'a> {
     pub fn those_that_start(&mut self, proxies: Vec<Installed>) -> Vec<Installed> {
         let site = &self.site;
         let starts = |proxy: &Installed| {
-            let started = proxy.start(site.launcher, site.setting, Algorithm::Hs256);
+            let started = proxy.start(site.launcher, site.setting, Variant::USUAL);
             if let Err(problem) = &started {
                 let name = proxy.kind.name();
                 self.failures
@@ -124,10 +124,9 @@ impl<'a> Schedule<'a> {
         for work in &mut scene.works {
             if let Work::Paced { per_second, .. } = work {
                 *per_second = slowest / 2.0;
-                let rate = format!("at {per_second:.0} messages a second");
-                scene.rows.iter_mut().for_each(|row| {
-                    row.title = format!("{}, {rate}", row.title);
-                });
+                for row in &mut scene.rows {
+                    row.title = format!("{} ({per_second:.0}/s)", row.title);
+                }
             }
         }
         Ok(())
@@ -144,7 +143,7 @@ impl<'a> Schedule<'a> {
             Some(proxy) => Ok(proxy),
             None => {
                 let (launcher, setting) = (self.site.launcher, self.site.setting);
-                runner.installed.start(launcher, setting, scene.algorithm)
+                runner.installed.start(launcher, setting, scene.variant)
             }
         };
         let result = result.map_err(Into::into).and_then(|proxy| {

@@ -16,7 +16,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 
 use crate::proxies::Kind;
-use crate::rows::Algorithm;
+use crate::rows::{Algorithm, Variant};
 
 /// Where a proxy listens on 127.0.0.1.
 pub struct Ports {
@@ -101,10 +101,10 @@ impl Setting {
         &self,
         kind: Kind,
         ports: &Ports,
-        algorithm: Algorithm,
+        variant: Variant,
     ) -> io::Result<String> {
         let folder = self.folder.to_string_lossy();
-        let (algorithm, key) = match algorithm {
+        let (algorithm, key) = match variant.algorithm {
             Algorithm::Hs256 => ("HS256", r#"{ env = "TIDEGATE_JWT_SECRET" }"#.to_owned()),
             Algorithm::Es256 => ("ES256", format!(r#"{{ file = "{folder}/es256.pem" }}"#)),
         };
@@ -116,6 +116,7 @@ impl Setting {
             .replace("@DIR@", &folder)
             .replace("@ALGORITHM@", algorithm)
             .replace("@KEY@", &key)
+            .replace("@BUFFER@", kind.buffer(variant.buffers))
             .replace("@CONNECTIONS@", &self.connections.to_string())
             .replace("@SOCKETS@", &(2 * self.connections + 100).to_string());
         let file = self.folder.join(name);

@@ -70,26 +70,34 @@ impl Picture<'_> {
     fn group(&self, svg: &mut String, top: f64, group: &Group<'_>) {
         let middle = top + (GAP + BAR * self.rivals.len() as f64) / 2.0;
         text(svg, "row", (LEFT - 12.0, middle + 4.0), group.title);
-        for (index, bar) in group.bars.iter().enumerate() {
-            let y = top + GAP / 2.0 + BAR * index as f64;
-            let Some(spread) = bar else { continue };
+        let place = |index: usize| top + GAP / 2.0 + BAR * index as f64;
+        let bars = || {
+            let bars = group.bars.iter().enumerate();
+            bars.filter_map(|(index, bar)| Some((index, place(index), bar.as_ref()?)))
+        };
+        for (index, y, spread) in bars() {
+            let class = format!("rival{index}");
             let end = position(spread.median);
-            rect(
-                svg,
-                &format!("rival{index}"),
-                (LEFT, y + 1.0, end - LEFT, BAR - 3.0),
-            );
+            rect(svg, &class, (LEFT, y + 1.0, end - LEFT, BAR - 3.0));
             let centre = y + BAR / 2.0 - 0.5;
             let (low, high) = (position(spread.min), position(spread.max));
             line(svg, "spread", (low, centre), (high, centre));
-            let beyond = if spread.median > MOST { "→ " } else { "" };
-            let value = format!("{beyond}{:.2}", spread.median);
-            text(svg, "value", (high.max(end) + 6.0, y + BAR - 3.0), &value);
         }
         if let Some(target) = group.target {
             let x = position(target);
-            let bottom = top + GAP / 2.0 + BAR * self.rivals.len() as f64;
-            line(svg, "target", (x, top + GAP / 2.0 - 2.0), (x, bottom));
+            line(
+                svg,
+                "target",
+                (x, place(0) - 2.0),
+                (x, place(self.rivals.len())),
+            );
+        }
+        // Last, so that nothing runs through them.
+        for (_, y, spread) in bars() {
+            let beyond = if spread.median > MOST { "→ " } else { "" };
+            let value = format!("{beyond}{:.2}", spread.median);
+            let x = position(spread.max.max(spread.median)) + 6.0;
+            text(svg, "value", (x, y + BAR - 3.0), &value);
         }
     }
 }
@@ -163,7 +171,7 @@ const STYLE: &str = "<style>\n\
     .note, .tick { font-size: 11px; fill: #59636e; }\n\
     .tick { text-anchor: middle; }\n\
     .row { text-anchor: end; }\n\
-    .value { font-size: 11px; }\n\
+    .value { font-size: 11px; paint-order: stroke; stroke: #ffffff; stroke-width: 3px; }\n\
     .page { fill: #ffffff; }\n\
     .grid { stroke: #d1d9e0; }\n\
     .equal { stroke: #59636e; stroke-dasharray: 4 3; }\n\
@@ -176,6 +184,7 @@ const STYLE: &str = "<style>\n\
     @media (prefers-color-scheme: dark) {\n\
     text { fill: #f0f6fc; }\n\
     .note, .tick { fill: #9198a1; }\n\
+    .value { stroke: #0d1117; }\n\
     .page { fill: #0d1117; }\n\
     .grid { stroke: #2f353d; }\n\
     .equal { stroke: #9198a1; }\n\

@@ -58,7 +58,8 @@ impl Site<'_> {
         let entrance = Entrance {
             port: proxy.port(scene.way),
             certificate: (scene.way == Way::Tls).then(|| self.setting.certificate()),
-            first_message: asks_for_token.then(|| self.setting.first_message(scene.algorithm)),
+            first_message: asks_for_token
+                .then(|| self.setting.first_message(scene.variant.algorithm)),
         };
         let mut load = self.load(entrance, &scene.works)?;
         let mut works = Vec::new();
