@@ -21,13 +21,13 @@ pub fn all(size: &Size) -> Vec<Scene> {
         echo("64Bx16", "64 B", (64, 16, busy), times, (0.90, 0.75)),
         echo("1KiB", "1 KiB", (1024, 1, busy), times, (0.85, 0.75)),
         // Fewer connections, or the run would be as long as its last round of messages.
-        echo(
+        large(echo(
             "64KiB",
             "64 KiB",
             (64 * 1024, 1, busy / 5),
             times,
             (1.0, 0.85),
-        ),
+        )),
         large(echo(
             "1MiB",
             "1 MiB",
