@@ -10,20 +10,21 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::unconstrained;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::proto::session::{Event, Session};
 use crate::proto::side::Side;
 
 /// Rounds of reading and writing in one wake-up, before other sessions have their turn.
-const MAX_ROUNDS: u32 = 16;
+const MAX_ROUNDS: u32 = 4;
 
 /// The worker's scratch buffer: as much as one read may take. Watermarks below it, which
 /// is the rule, make reads smaller.
@@ -65,7 +66,8 @@ impl Stop {
 #[derive(Debug)]
 struct Leg<S> {
     stream: S,
-    early: Bytes,
+    /// Boxed, since it is gone after the first wake-up.
+    early: Option<Box<Bytes>>,
     /// Whether the stream took bytes that its socket may not have yet.
     unflushed: bool,
 }
@@ -118,13 +120,16 @@ where
         if self.stop.requested.replace(false) {
             self.session.handle_drain(now);
         }
-        let task_changed = self.stop.register(cx.waker());
-        for round in 0..MAX_ROUNDS {
+        if self.stop.register(cx.waker()) {
+            // The timer would wake the task that polled before.
+            self.armed = None;
+        }
+        for _ in 0..MAX_ROUNDS {
             let mut moved = self.pump_from_downstream(now, cx) | self.pump_from_upstream(now, cx);
             if let Some(event) = self.session.poll_event() {
                 return Poll::Ready(event);
             }
-            moved |= self.poll_timer(now, task_changed && round == 0, cx);
+            moved |= self.poll_timer(now, cx);
             if !moved {
                 return Poll::Pending;
             }
@@ -160,7 +165,7 @@ where
     ///
     /// A deadline that moved away leaves the timer where it is: it fires early once, finds
     /// nothing due, and is set anew. So a message touches no timer.
-    fn poll_timer(&mut self, now: Instant, task_changed: bool, cx: &mut Context<'_>) -> bool {
+    fn poll_timer(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let Some(deadline) = self.session.poll_timeout() else {
             self.armed = None;
             return false;
@@ -172,7 +177,6 @@ where
         if let Some(armed) = self.armed
             && armed > now
             && armed <= deadline
-            && !task_changed
         {
             return false;
         }
@@ -180,7 +184,9 @@ where
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
         timer.as_mut().reset(at);
         self.armed = Some(deadline);
-        if timer.as_mut().poll(cx).is_ready() {
+        // Without a budget of its own the timer would not even take the waker when the
+        // streams have used up the task's, and nobody would poll it again.
+        if pin!(unconstrained(timer.as_mut())).poll(cx).is_ready() {
             // It was due between the reading of the clock and here.
             self.armed = None;
             cx.waker().wake_by_ref();
@@ -190,10 +196,10 @@ where
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
-    const fn new(stream: S, early: Bytes) -> Self {
+    fn new(stream: S, early: Bytes) -> Self {
         Self {
             stream,
-            early,
+            early: (!early.is_empty()).then(|| Box::new(early)),
             unflushed: false,
         }
     }
@@ -210,10 +216,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
         if space.is_empty() {
             return false;
         }
-        if self.early.has_remaining() {
-            let n = space.len().min(self.early.remaining());
+        if let Some(early) = &mut self.early {
+            let n = space.len().min(early.remaining());
             if let Some(space) = space.get_mut(..n) {
-                self.early.copy_to_slice(space);
+                early.copy_to_slice(space);
+            }
+            if early.is_empty() {
+                self.early = None;
             }
             session.handle_filled(from, n, now);
             return true;
@@ -274,6 +283,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
                     session.handle_flushed(to, now);
                 }
                 Poll::Ready(Err(_)) => {
+                    self.unflushed = false;
                     session.handle_reset(to, now);
                     return true;
                 }
@@ -320,3 +330,6 @@ fn reclaim(session: &mut Session, from: Side) {
         SCRATCH.set(scratch);
     }
 }
+
+#[cfg(test)]
+mod tests;

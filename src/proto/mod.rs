@@ -42,6 +42,6 @@ pub mod policy;
 pub mod session;
 pub mod side;
 #[cfg(test)]
-mod sim;
+pub(crate) mod sim;
 pub mod token;
 pub mod utf8;

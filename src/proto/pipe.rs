@@ -122,12 +122,14 @@ impl Pipe {
     }
 
     /// Whether the source is kept waiting: from the high watermark down to the low one.
+    ///
+    /// What is not judged does not count on the way down: the rest of a header may be all
+    /// that it waits for, and with a low watermark of nothing it would wait for ever.
     pub fn is_paused(&mut self) -> bool {
-        let buffered = self.buffered_amount();
         self.paused = if self.paused {
-            buffered > self.watermarks.low
+            self.admitted_amount() > self.watermarks.low
         } else {
-            buffered >= self.watermarks.high
+            self.buffered_amount() >= self.watermarks.high
         };
         self.paused
     }
@@ -197,6 +199,10 @@ impl Pipe {
             self.storage.resize(len, 0);
             copy(&mut self.storage, &storage);
         } else {
+            // A large rest stays here, so there must be room to read more behind it.
+            if storage.len() >= SMALL_REST {
+                storage.resize(self.watermarks.high.max(storage.len()), 0);
+            }
             self.storage = storage;
         }
         self.peak = self.peak.max(self.buffered_amount());
@@ -276,6 +282,12 @@ impl Pipe {
     /// Bytes in user space between the two sockets: read and not yet taken by the other.
     pub const fn buffered_amount(&self) -> usize {
         self.filled - self.sent + self.held
+    }
+
+    /// The part of [`buffered_amount`](Self::buffered_amount) that is judged: what the sink
+    /// has to take, or its socket.
+    pub const fn admitted_amount(&self) -> usize {
+        self.admitted - self.sent + self.held
     }
 
     /// The largest buffered amount so far.

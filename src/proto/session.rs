@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 pub use self::input::Tally;
 use self::input::{Input, Mode};
-use self::leg::{CloseOut, Leg};
+use self::leg::{CloseOut, Leg, SlotKind};
 use self::timing::Timers;
 use crate::proto::cause::{Cause, DialFailure};
 use crate::proto::close::CloseCode;
@@ -139,7 +139,10 @@ impl Session {
             None => (Phase::Relaying, Mode::Relay),
         };
         let has_upstream = policy.first_message.is_none();
-        let timers = Timers::new(&policy.keepalive, now);
+        let mut timers = Timers::new(&policy.keepalive, now);
+        if has_upstream {
+            timers.handle_relaying(&policy.keepalive, now);
+        }
         Self {
             policy,
             phase,
@@ -183,6 +186,7 @@ impl Session {
         let most = match (&self.phase, &self.policy.first_message) {
             // A stranger may fill no more than its first message needs.
             (Phase::AwaitToken(_), Some(first)) => first.max_size + FIRST_MESSAGE_SLACK,
+            _ if self.leaves_room_to_drop(from) => self.room_before_dropping(),
             _ => usize::MAX,
         };
         self.pipes[from].space(most)
@@ -223,7 +227,7 @@ impl Session {
     /// What `to` should be sent next. Empty: nothing.
     pub fn pending(&self, to: Side) -> &[u8] {
         let (leg, pipe) = (&self.legs[to], &self.pipes[to.other()]);
-        if leg.gone {
+        if leg.gone || self.is_ended() {
             return &[];
         }
         match &leg.slot {
@@ -242,7 +246,10 @@ impl Session {
         leg.stall = None;
         match &leg.slot {
             Some(slot) if slot.is_begun() || self.pipes[from].is_sent_to_boundary() => {
-                leg.handle_slot_sent(n);
+                if leg.handle_slot_sent(n) == Some(SlotKind::Ping) {
+                    let pong_timeout = self.policy.keepalive.pong_timeout;
+                    self.timers.handle_ping_sent(now + pong_timeout);
+                }
             }
             _ => {
                 self.pipes[from].handle_sent(n);
@@ -259,6 +266,9 @@ impl Session {
 
     /// The socket of `to` has everything that `to` took.
     pub fn handle_flushed(&mut self, to: Side, now: Instant) {
+        if self.is_ended() {
+            return;
+        }
         self.pipes[to.other()].handle_flushed();
         let leg = &mut self.legs[to];
         leg.blocked = false;
@@ -283,7 +293,8 @@ impl Session {
     pub fn can_shut(&self, to: Side) -> bool {
         let leg = &self.legs[to];
         let hears_nothing = self.inputs[to].mode == Mode::Discard;
-        leg.close == CloseOut::Sent && !leg.shut && (leg.closed || leg.eof || hears_nothing)
+        let is_next = leg.close == CloseOut::Sent && !leg.gone && !leg.shut && !self.is_ended();
+        is_next && (leg.closed || leg.eof || hears_nothing)
     }
 
     /// The writing half of `to` is shut down.

@@ -57,8 +57,12 @@ impl Session {
 
     /// `from` ended, or broke, without a Close.
     pub(super) fn handle_vanished(&mut self, from: Side, now: Instant) {
-        self.abandon_input(from);
+        self.abandon_input(from, now);
         if let Phase::Closing(_) | Phase::Ended(_) = self.phase {
+            if self.legs[from].gone {
+                // What the other one still says goes nowhere; only its Close is waited for.
+                self.wind_down_input(from.other(), now);
+            }
             // It may have been the one to answer a Close.
             self.answer_late(from.other());
             return;
@@ -69,13 +73,18 @@ impl Session {
     }
 
     /// Nothing more of what `from` sends will be judged. A frame that the other leg has a
-    /// part of stays broken off there.
-    pub(super) fn abandon_input(&mut self, from: Side) {
+    /// part of stays broken off there, and no Close can follow it.
+    pub(super) fn abandon_input(&mut self, from: Side, now: Instant) {
         self.inputs[from].mode = Mode::Discard;
         self.inputs[from].frame = None;
-        self.inputs[from].throttle = None;
+        self.inputs[from].unthrottle(now);
         self.pipes[from].discard_unjudged();
         self.pipes[from].cut_to_boundary();
+        let to = &mut self.legs[from.other()];
+        if to.close == CloseOut::Queued && !self.pipes[from].is_whole() {
+            to.slot = None;
+            to.close = CloseOut::Impossible;
+        }
     }
 
     /// The closing handshake took its time.
@@ -91,7 +100,7 @@ impl Session {
             && self.legs[by].close == CloseOut::None
         {
             *deadline = now + LATE_ANSWER;
-            self.abandon_input(by.other());
+            self.abandon_input(by.other(), now);
             self.legs[by.other()].handle_gone();
             self.pipes[by].discard_unsent();
             self.answer_late(by);
@@ -125,7 +134,7 @@ impl Session {
 
     /// Answers the Close of `by` in the other peer's stead, with its own code, if `by`
     /// began the closing handshake and has no answer yet.
-    fn answer_late(&mut self, by: Side) {
+    pub(super) fn answer_late(&mut self, by: Side) {
         if let Phase::Closing(Closing { cause, .. }) = &self.phase
             && matches!(cause, Cause::Closed { by: began, .. } if *began == by)
         {

@@ -10,9 +10,7 @@ use super::leg::SlotKind;
 use super::{Event, Phase, Session};
 use crate::proto::cause::{Cause, Misbehaviour, QuotaKind};
 use crate::proto::close;
-use crate::proto::frame::{
-    Fin, Header, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, OpCode, apply_mask, encode_frame,
-};
+use crate::proto::frame::{Fin, Header, MAX_CONTROL_PAYLOAD, OpCode, apply_mask, encode_frame};
 use crate::proto::limits::{Meter, OnExcess};
 use crate::proto::message::{Kind, MaxSizes, MessageError, Place};
 use crate::proto::pipe::Ends;
@@ -66,6 +64,14 @@ impl Session {
             Err(rule) => return self.misbehaved(from, rule, now),
         };
         if !header.opcode.is_control() {
+            // An empty fragment that ends nothing costs the upstream work and the sender
+            // nothing: it counts as a control frame.
+            if header.len == 0
+                && header.fin == Fin::More
+                && let Some(step) = self.charge_control(from, now)
+            {
+                return step;
+            }
             return self.judge_data_header(from, header, header_len, now);
         }
         // A control frame is small: it is judged whole.
@@ -77,14 +83,23 @@ impl Session {
         let unmasked = unmasked.get_mut(..payload.len()).unwrap_or_default();
         unmasked.copy_from_slice(payload);
         apply_mask(unmasked, header.mask.unwrap_or_default(), 0);
-        if from == Side::Downstream && matches!(self.inputs[from].mode, Mode::Token | Mode::Relay) {
-            match rule(&mut self.meters.control, 1, now) {
-                Ruling::Pass | Ruling::Drop => {}
-                Ruling::Fail => return self.exceeded(QuotaKind::Control, now),
-                Ruling::WaitUntil(until) => return self.throttle(from, until, now),
-            }
+        if let Some(step) = self.charge_control(from, now) {
+            return step;
         }
         self.judge_control(from, header.opcode, unmasked, whole, now)
+    }
+
+    /// Charges the client for a control frame. `Some`: it does not pass now. Nothing of the
+    /// frame is judged before, so that a frame that waits is charged once.
+    fn charge_control(&mut self, from: Side, now: Instant) -> Option<Step> {
+        if from == Side::Upstream || !matches!(self.inputs[from].mode, Mode::Token | Mode::Relay) {
+            return None;
+        }
+        match rule(&mut self.meters.control, 1, now) {
+            Ruling::Pass | Ruling::Drop => None,
+            Ruling::Fail => Some(self.exceeded(QuotaKind::Control, now)),
+            Ruling::WaitUntil(until) => Some(self.throttle(from, until, now)),
+        }
     }
 
     fn judge_control(
@@ -169,11 +184,11 @@ impl Session {
         let Some(frame) = &self.inputs[from].frame else {
             return Step::Again;
         };
-        let (place, header, size) = (frame.place, frame.header, frame.left());
+        let (place, size) = (frame.place, frame.left());
         let ruling = match (from, place) {
             (Side::Upstream, Place::First) if self.is_too_slow_for(size) => Ruling::Drop,
             (Side::Upstream, _) => Ruling::Pass,
-            (Side::Downstream, _) => match self.ask_quotas(place, &header, size, now) {
+            (Side::Downstream, _) => match self.ask_quotas(place, size, now) {
                 Ok(ruling) => ruling,
                 Err(kind) => return self.exceeded(kind, now),
             },
@@ -196,23 +211,8 @@ impl Session {
     }
 
     /// What the client's quotas say about a data frame of `size` bytes on the wire.
-    fn ask_quotas(
-        &mut self,
-        place: Place,
-        header: &Header,
-        size: u64,
-        now: Instant,
-    ) -> Result<Ruling, QuotaKind> {
+    fn ask_quotas(&mut self, place: Place, size: u64, now: Instant) -> Result<Ruling, QuotaKind> {
         let dropping = place == Place::Later && self.inputs.downstream.dropping;
-        // An empty fragment that ends nothing costs the upstream work and the sender
-        // nothing: it counts as a control frame.
-        if header.len == 0 && header.fin == Fin::More {
-            match rule(&mut self.meters.control, 1, now) {
-                Ruling::Pass | Ruling::Drop => {}
-                Ruling::Fail => return Err(QuotaKind::Control),
-                wait @ Ruling::WaitUntil(_) => return Ok(wait),
-            }
-        }
         if let (Place::First, Some(meter)) = (place, &mut self.meters.messages) {
             match rule(meter, 1, now) {
                 Ruling::Pass => {}
@@ -235,12 +235,27 @@ impl Session {
         }
     }
 
+    /// Whether what is read from `from` must leave [`room_to_drop`] in the pipe: under policy
+    /// `drop`, as long as the client keeps up. When it falls behind, the upstream is then
+    /// still read, and what it sends can be taken out.
+    pub(super) fn leaves_room_to_drop(&self, from: Side) -> bool {
+        from == Side::Upstream
+            && self.policy.backpressure.on_slow_consumer == OnSlowConsumer::Drop
+            && !self.legs.downstream.blocked
+    }
+
+    /// How much more may be read before that room is touched.
+    pub(super) fn room_before_dropping(&self) -> usize {
+        let high = self.policy.backpressure.high_watermark;
+        (high - room_to_drop(high)).saturating_sub(self.pipes.upstream.buffered_amount())
+    }
+
     /// Whether a new message that begins with a frame of `size` bytes is taken out, since
-    /// the client is behind and the pipe has no room for it. A part of the pipe is kept for
-    /// control frames and headers, so that reading can go on.
+    /// the client is behind and the pipe has no room for it.
     fn is_too_slow_for(&self, size: u64) -> bool {
         let policy = &self.policy.backpressure;
-        let needed = self.pipes.upstream.buffered_amount() as u64 + size + RESERVED;
+        let room = room_to_drop(policy.high_watermark) as u64;
+        let needed = self.pipes.upstream.admitted_amount() as u64 + size + room;
         policy.on_slow_consumer == OnSlowConsumer::Drop
             && self.legs.downstream.blocked
             && needed > policy.high_watermark as u64
@@ -322,8 +337,9 @@ impl Session {
         if n == 0 {
             return Step::Wait;
         }
-        if from == Side::Downstream && relays {
-            if let Some(meter) = &mut self.meters.bytes
+        if from == Side::Downstream {
+            if relays
+                && let Some(meter) = &mut self.meters.bytes
                 && meter.on_excess() == OnExcess::Throttle
             {
                 n = span(meter.burst(), n);
@@ -412,8 +428,11 @@ impl Session {
 
     /// Fails the session for what came from `from`; nothing more of that is judged.
     fn fail_input(&mut self, from: Side, cause: Cause, now: Instant) -> Step {
-        self.abandon_input(from);
+        self.abandon_input(from, now);
         self.fail(cause, now);
+        // It may have been the one to answer a Close.
+        self.answer_late(from.other());
+        self.check_ended();
         Step::Again
     }
 
@@ -432,8 +451,12 @@ impl Session {
     }
 }
 
-/// Kept free of data messages in the pipe towards a slow client: a control frame, a header.
-const RESERVED: u64 = (2 * MAX_HEADER_LEN + MAX_CONTROL_PAYLOAD) as u64;
+/// The part of the pipe towards a slow client that new messages do not get under policy
+/// `drop`: what comes is read into it and looked at, control frames go through it. A quarter
+/// makes reads of a useful size, and is little less for the messages.
+const fn room_to_drop(high_watermark: usize) -> usize {
+    high_watermark / 4
+}
 
 /// The shorter of what is left and what is there.
 fn span(left: u64, available: usize) -> usize {

@@ -129,14 +129,15 @@ impl Leg {
         }
     }
 
-    /// The leg took `n` bytes of the slot.
-    pub fn handle_slot_sent(&mut self, n: usize) {
-        let Some(slot) = &mut self.slot else { return };
+    /// The leg took `n` bytes of the slot. What it has whole now, if anything.
+    pub fn handle_slot_sent(&mut self, n: usize) -> Option<SlotKind> {
+        let slot = self.slot.as_mut()?;
         slot.sent += n;
         if !slot.rest().is_empty() {
-            return;
+            return None;
         }
-        if slot.kind == SlotKind::Close {
+        let kind = slot.kind;
+        if kind == SlotKind::Close {
             self.close = CloseOut::Taken;
         }
         match slot.close_next.take() {
@@ -147,6 +148,7 @@ impl Leg {
             }
             None => self.slot = None,
         }
+        Some(kind)
     }
 
     /// The peer can be told nothing more.

@@ -318,6 +318,32 @@ mod limits {
         sim.send(Downstream, &frame(Downstream, OpCode::Text, b"\xff\xff"));
         assert_eq!(sim.seen(Upstream).len(), 1);
     }
+
+    #[test]
+    fn a_fragment_that_waits_for_its_quota_is_charged_once() {
+        let mut policy = policy();
+        policy.limits.messages = Some(quota(1, 1, OnExcess::Throttle));
+        policy.limits.control = quota(1, 3, OnExcess::Close);
+        let mut sim = Sim::new(policy);
+        let mut message = fragment(Downstream, Fin::More, OpCode::Text, b"");
+        message.extend(fragment(Downstream, Fin::Final, OpCode::Continuation, b"m"));
+        sim.send(Downstream, &message.repeat(10));
+        sim.advance(Duration::from_secs(9));
+        assert_eq!(sim.close_code(Downstream), None);
+        assert_eq!(sim.session.summary().tallies.downstream.messages, 10);
+    }
+
+    #[test]
+    fn time_throttled_counts_up_to_the_end() {
+        let mut policy = policy();
+        policy.limits.messages = Some(quota(1, 1, OnExcess::Throttle));
+        let mut sim = Sim::new(policy);
+        sim.send(Downstream, &frame(Downstream, OpCode::Text, b"m").repeat(2));
+        sim.advance(Duration::from_millis(500));
+        sim.session.handle_reset(Downstream, sim.now);
+        let tally = sim.session.summary().tallies.downstream;
+        assert_eq!(tally.throttled, Duration::from_millis(500));
+    }
 }
 
 mod first_messages {
@@ -458,6 +484,52 @@ mod first_messages {
             assert_eq!(sim.ended(), Cause::DialFailed(failure));
         }
     }
+
+    #[test]
+    fn empty_fragments_of_a_first_message_count_as_control_frames() {
+        let mut policy = policy();
+        policy.first_message = Some(first_message());
+        policy.limits.control = quota(1, 10, OnExcess::Close);
+        let mut sim = Sim::new(policy);
+        let mut sent = fragment(Downstream, Fin::More, OpCode::Text, b"");
+        sent.extend(fragment(Downstream, Fin::More, OpCode::Continuation, b"").repeat(10));
+        sim.send(Downstream, &sent);
+        assert_eq!(sim.close_code(Downstream), Some(1008));
+    }
+
+    #[test]
+    fn pings_and_idleness_count_from_when_the_upstream_is_there() {
+        let mut policy = policy();
+        policy.first_message = Some(first_message());
+        policy.keepalive.ping_interval = Some(Duration::from_secs(2));
+        policy.keepalive.pong_timeout = Duration::from_secs(1);
+        policy.keepalive.idle_timeout = Some(Duration::from_secs(3));
+        let mut sim = Sim::new(policy);
+        sim.advance(Duration::from_secs(9));
+        assert!(sim.wires.downstream.taken.is_empty());
+        let mut sim = admitted(sim);
+        sim.advance(Duration::from_secs(2));
+        assert_eq!(sim.seen(Downstream)[0].opcode, OpCode::Ping);
+    }
+
+    #[test]
+    fn a_large_forwarded_message_leaves_room_to_read_what_follows() {
+        let mut policy = policy();
+        let mut first = first_message();
+        first.forward = true;
+        first.max_size = 20_000;
+        policy.first_message = Some(first);
+        let mut sim = Sim::new(policy);
+        sim.wires.upstream.capacity = 0;
+        sim.send(
+            Downstream,
+            &frame(Downstream, OpCode::Text, &[b'a'; 10_000]),
+        );
+        sim.session.handle_token(TokenVerdict::Admitted, sim.now);
+        sim.session.handle_dialed(Ok(()), sim.now);
+        sim.drive();
+        assert!(!sim.session.space(Downstream).is_empty());
+    }
 }
 
 mod closing {
@@ -573,6 +645,18 @@ mod closing {
     }
 
     #[test]
+    fn text_that_is_finished_while_closing_is_still_checked() {
+        let mut sim = Sim::new(policy());
+        let whole = frame(Downstream, OpCode::Text, b"good, then \xff\xff");
+        let (good, bad) = whole.split_at(whole.len() - 2);
+        sim.send(Downstream, good);
+        sim.session.handle_drain(sim.now);
+        sim.send(Downstream, bad);
+        assert_eq!(sim.wires.upstream.taken, good);
+        assert_eq!(sim.close_code(Downstream), Some(1012));
+    }
+
+    #[test]
     fn a_frame_broken_off_is_followed_by_nothing() {
         for gone in BOTH {
             let mut sim = Sim::new(policy());
@@ -653,6 +737,80 @@ mod closing {
                 Cause::Misbehaved(Downstream, rule)
             );
         }
+    }
+
+    #[test]
+    fn an_answer_is_found_behind_data_that_nobody_takes_any_more() {
+        for by in BOTH {
+            let (mut sim, other) = (Sim::new(policy()), by.other());
+            sim.send(by, &frame(by, OpCode::Close, &close_payload(1000, "")));
+            sim.session.handle_reset(by, sim.now);
+            sim.send(other, &frame(other, OpCode::Binary, &[7; 5_000]).repeat(40));
+            sim.send(
+                other,
+                &frame(other, OpCode::Close, &close_payload(1000, "")),
+            );
+            assert!(matches!(sim.ended(), Cause::Closed { .. }));
+        }
+    }
+
+    #[test]
+    fn a_leg_that_broke_is_not_shut_down() {
+        let mut sim = Sim::new(policy());
+        sim.session.handle_drain(sim.now);
+        sim.drive();
+        sim.session.handle_reset(Downstream, sim.now);
+        assert!(!sim.session.can_shut(Downstream));
+        sim.drive();
+        assert!(!sim.wires.downstream.shut);
+    }
+
+    #[test]
+    fn a_close_that_can_never_leave_is_not_waited_for() {
+        for from in BOTH {
+            let (mut sim, to) = (Sim::new(policy()), from.other());
+            let whole = frame(from, OpCode::Binary, &[7; 1000]);
+            sim.send(from, &whole[..500]);
+            sim.session.handle_drain(sim.now);
+            sim.eof(from);
+            assert_eq!(sim.wires[to].taken, whole[..500]);
+            assert_eq!(sim.ended(), Cause::Drained);
+            assert_eq!(sim.session.summary().close_codes[to], None);
+        }
+    }
+
+    #[test]
+    fn misbehaviour_for_an_answer_is_turned_into_one() {
+        for by in BOTH {
+            let mut sim = Sim::new(policy());
+            sim.send(by, &frame(by, OpCode::Close, &close_payload(4001, "")));
+            sim.send(by.other(), &[0xF1, 0x80]);
+            assert_eq!(sim.close_code(by), Some(4001));
+            sim.eof(by.other());
+            assert!(matches!(sim.ended(), Cause::Closed { .. }));
+        }
+    }
+
+    #[test]
+    fn an_aborted_session_sends_nothing_more() {
+        let mut sim = Sim::new(policy());
+        sim.wires.downstream.capacity = 0;
+        sim.send(Upstream, &frame(Upstream, OpCode::Text, b"stuck"));
+        sim.session.handle_drain(sim.now);
+        sim.advance(Duration::from_secs(5));
+        assert_eq!(sim.ended(), Cause::Drained);
+        assert!(sim.session.pending(Downstream).is_empty());
+    }
+
+    #[test]
+    fn a_close_that_gets_out_behind_the_end_does_not_count() {
+        let mut sim = Sim::new(policy());
+        sim.session.handle_drain(sim.now);
+        let close = sim.session.pending(Downstream).len();
+        sim.session.handle_sent(Downstream, close, sim.now);
+        sim.session.handle_timeout(sim.now + Duration::from_secs(5));
+        sim.session.handle_flushed(Downstream, sim.now);
+        assert_eq!(sim.session.summary().close_codes.downstream, None);
     }
 }
 
@@ -754,9 +912,35 @@ mod backpressure {
             assert_eq!(pair[1].payload, [index as u8; 2_500], "and whole");
         }
         let tally = sim.session.summary().tallies.upstream;
-        assert!(tally.messages >= 12, "{tally:?}");
+        assert!(tally.messages >= 9, "{tally:?}");
         assert_eq!(tally.messages + tally.dropped, 100);
         assert_eq!(data.len() as u64, tally.messages * 2);
+    }
+
+    #[test]
+    fn under_drop_the_upstream_never_waits_for_a_client_that_takes_nothing() {
+        // As large as one read of a flood is, and in small slices.
+        for slice in [64 * 1024, 16_000, 100] {
+            let mut policy = policy();
+            policy.backpressure.on_slow_consumer = OnSlowConsumer::Drop;
+            let mut sim = Sim::new(policy);
+            sim.slice = slice;
+            sim.wires.downstream.capacity = 0;
+            let message = frame(Upstream, OpCode::Binary, &[7; 4_000]);
+            for _ in 0..100 {
+                sim.send(Upstream, &message);
+                assert_eq!(sim.unread(Upstream), 0, "slice {slice}");
+            }
+            sim.send(Upstream, &message.repeat(100));
+            assert_eq!(sim.unread(Upstream), 0, "slice {slice}");
+            assert!(sim.session.buffered_amount(Upstream) >= 40 * 1024);
+            assert!(sim.session.summary().peaks.upstream <= 64 * 1024);
+            sim.take(Downstream, usize::MAX);
+            let tally = sim.session.summary().tallies.upstream;
+            assert_eq!(tally.messages + tally.dropped, 200, "slice {slice}");
+            assert_eq!(sim.seen(Downstream).len() as u64, tally.messages);
+            assert!(tally.messages >= 10, "slice {slice}: {tally:?}");
+        }
     }
 
     #[test]
@@ -767,6 +951,41 @@ mod backpressure {
         let flood = frame(Upstream, OpCode::Binary, &[7; 200_000]).repeat(5);
         sim.send(Upstream, &flood);
         assert_eq!(sim.wires.downstream.taken, flood);
+    }
+
+    #[test]
+    fn a_low_watermark_of_nothing_does_not_hold_back_the_rest_of_a_header() {
+        for from in BOTH {
+            let (mut policy, to) = (policy(), from.other());
+            policy.backpressure.low_watermark = 0;
+            let mut sim = Sim::new(policy);
+            sim.wires[to].capacity = 0;
+            // The first byte of the second frame is the last below the high watermark.
+            let header = frame(from, OpCode::Binary, &[7; 60_000]).len() - 60_000;
+            let mut sent = frame(from, OpCode::Binary, &vec![7; 64 * 1024 - 1 - header]);
+            sent.extend(frame(from, OpCode::Binary, b"more"));
+            sim.send(from, &sent);
+            assert_eq!(sim.session.buffered_amount(from), 64 * 1024);
+            sim.take(to, usize::MAX);
+            assert_eq!(sim.wires[to].taken, sent);
+        }
+    }
+
+    #[test]
+    fn messages_that_fit_are_kept_although_more_came_with_them() {
+        let mut policy = policy();
+        policy.backpressure.on_slow_consumer = OnSlowConsumer::Drop;
+        let mut sim = Sim::new(policy);
+        sim.wires.downstream.capacity = 0;
+        sim.send(Upstream, &frame(Upstream, OpCode::Text, b"blocked"));
+        sim.send(
+            Upstream,
+            &frame(Upstream, OpCode::Binary, &[7; 996]).repeat(200),
+        );
+        let tally = sim.session.summary().tallies.upstream;
+        assert_eq!(tally.messages + tally.dropped, 201);
+        // A quarter of the pipe is not for new messages.
+        assert_eq!(tally.messages, 1 + (48 * 1024 - 9) / 1000);
     }
 }
 
@@ -803,6 +1022,21 @@ mod keepalive {
         let other = frame(Downstream, OpCode::Pong, b"to the upstream");
         sim.send(Downstream, &other);
         assert_eq!(sim.wires.upstream.taken, other);
+    }
+
+    #[test]
+    fn a_ping_that_waits_for_the_end_of_a_frame_is_not_missed() {
+        let mut sim = pinging();
+        let whole = frame(Upstream, OpCode::Binary, &[7; 1000]);
+        sim.send(Upstream, &whole[..500]);
+        sim.advance(Duration::from_secs(99));
+        assert_eq!(sim.close_code(Upstream), None);
+        sim.send(Upstream, &whole[500..]);
+        assert_eq!(sim.seen(Downstream)[1].opcode, OpCode::Ping);
+        sim.advance(Duration::from_millis(9_999));
+        assert_eq!(sim.close_code(Upstream), None);
+        sim.advance(Duration::from_millis(1));
+        assert_eq!(sim.session.summary().cause, Cause::PongMissing);
     }
 
     #[test]

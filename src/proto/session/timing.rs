@@ -39,16 +39,14 @@ struct Pong {
 impl Timers {
     /// Counts from the 101. Idleness and pings count from when the upstream is there.
     pub fn new(keepalive: &Keepalive, now: Instant) -> Self {
-        let mut timers = Self {
+        Self {
             ping: None,
             pong: None,
             pings: 0,
             idle: None,
             last_data: now,
             lifetime: keepalive.max_lifetime.map(|span| now + span),
-        };
-        timers.handle_relaying(keepalive, now);
-        timers
+        }
     }
 
     /// The upstream is there.
@@ -67,6 +65,13 @@ impl Timers {
     pub const fn handle_heard(&mut self, from: Side) {
         if let (Side::Downstream, Some(pong)) = (from, &mut self.pong) {
             pong.heard = true;
+        }
+    }
+
+    /// The ping has left; its answer has until `deadline`.
+    pub const fn handle_ping_sent(&mut self, deadline: Instant) {
+        if let Some(pong) = &mut self.pong {
+            pong.deadline = deadline;
         }
     }
 
@@ -188,16 +193,18 @@ impl Session {
         }
     }
 
-    /// A client that is not read, because of a quota or of the upstream, cannot be heard:
-    /// it is given the time again. So is one that was heard without a pong: it lives.
+    /// A client that is not read, because of a quota or of the upstream, cannot be heard,
+    /// and one that is in the middle of a frame has not got the ping: they are given the
+    /// time again. One that was heard without a pong lives.
     fn handle_pong_deadline(&mut self, now: Instant) {
+        let waits = self.legs.downstream.slot.is_some();
         let unread = self.inputs.downstream.throttle.is_some()
             || self.inputs.downstream.mode == Mode::Hold
             || self.pipes.downstream.is_paused();
         let Some(pong) = &mut self.timers.pong else {
             return;
         };
-        if unread {
+        if waits || unread {
             pong.deadline = now + self.policy.keepalive.pong_timeout;
             return;
         }

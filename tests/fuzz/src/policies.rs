@@ -1,0 +1,106 @@
+//! Policies as the configuration may make them, with smaller numbers: every edge is near.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use arbitrary::{Arbitrary, Result, Unstructured};
+use tidegate::proto::limits::{Limits, OnExcess, Quota, Rate};
+use tidegate::proto::policy::{Backpressure, FirstMessage, Keepalive, OnSlowConsumer, Policy};
+
+/// A policy that nothing in it contradicts.
+#[derive(Clone, Debug)]
+pub struct AnyPolicy(pub Policy);
+
+impl<'a> Arbitrary<'a> for AnyPolicy {
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        let high = u.int_in_range(300..=40_000)?;
+        let policy = Policy {
+            first_message: first_message(u)?,
+            limits: limits(u)?,
+            backpressure: Backpressure {
+                high_watermark: high,
+                low_watermark: u.int_in_range(0..=high - 1)?,
+                on_slow_consumer: *u.choose(&[
+                    OnSlowConsumer::Throttle,
+                    OnSlowConsumer::Drop,
+                    OnSlowConsumer::Close,
+                ])?,
+                stall_timeout: seconds(u, 1, 100)?,
+            },
+            keepalive: Keepalive {
+                ping_interval: option(u, |u| seconds(u, 1, 60))?,
+                pong_timeout: seconds(u, 1, 20)?,
+                idle_timeout: option(u, |u| seconds(u, 1, 60))?,
+                max_lifetime: option(u, |u| seconds(u, 1, 1_000))?,
+            },
+            close_timeout: seconds(u, 1, 20)?,
+        };
+        Ok(Self(policy))
+    }
+}
+
+fn first_message(u: &mut Unstructured<'_>) -> Result<Option<FirstMessage>> {
+    option(u, |u| {
+        Ok(FirstMessage {
+            timeout: seconds(u, 1, 20)?,
+            max_size: u.int_in_range(1..=8_000)?,
+            forward: u.arbitrary()?,
+            reply: option(u, |_| Ok("ready".to_owned()))?,
+        })
+    })
+}
+
+fn limits(u: &mut Unstructured<'_>) -> Result<Limits> {
+    let max_frame_size = u.int_in_range(1..=8_000)?;
+    let control = [OnExcess::Throttle, OnExcess::Close];
+    let any = [OnExcess::Throttle, OnExcess::Drop, OnExcess::Close];
+    Ok(Limits {
+        max_frame_size,
+        max_message_size: u.int_in_range(max_frame_size..=20_000)?,
+        max_upstream_frame_size: option(u, |u| u.int_in_range(1..=8_000))?,
+        max_upstream_message_size: option(u, |u| u.int_in_range(1..=20_000))?,
+        messages: option(u, |u| quota(u, 1, &any))?,
+        bytes: option(u, |u| bytes(u, max_frame_size, &any))?,
+        control: quota(u, 1, &control)?,
+        validate_utf8: u.arbitrary()?,
+    })
+}
+
+/// A quota that drops or closes lets at least one frame pass; the configuration insists.
+fn bytes(u: &mut Unstructured<'_>, max_frame_size: u64, any: &[OnExcess]) -> Result<Quota> {
+    let mut quota = quota(u, 64, any)?;
+    if quota.on_excess != OnExcess::Throttle {
+        quota.burst = quota.burst.saturating_add(max_frame_size + 14);
+    }
+    Ok(quota)
+}
+
+fn quota(u: &mut Unstructured<'_>, least: u64, policies: &[OnExcess]) -> Result<Quota> {
+    Ok(Quota {
+        rate: Rate {
+            units: at_least_one(u.int_in_range(least..=5_000)?),
+            per: Duration::from_secs(*u.choose(&[1, 60])?),
+        },
+        burst: at_least_one(u.int_in_range(least..=5_000)?),
+        on_excess: *u.choose(policies)?,
+    })
+}
+
+fn at_least_one(n: u64) -> NonZeroU64 {
+    NonZeroU64::new(n).unwrap_or(NonZeroU64::MIN)
+}
+
+fn seconds(u: &mut Unstructured<'_>, least: u64, most: u64) -> Result<Duration> {
+    Ok(Duration::from_secs(u.int_in_range(least..=most)?))
+}
+
+fn option<'a, T>(
+    u: &mut Unstructured<'a>,
+    value: impl FnOnce(&mut Unstructured<'a>) -> Result<T>,
+) -> Result<Option<T>> {
+    if u.arbitrary()? {
+        Ok(Some(value(u)?))
+    } else {
+        Ok(None)
+    }
+}
