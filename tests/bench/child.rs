@@ -1,11 +1,13 @@
 //! Processes: how they are started, pinned, spoken to and, above all, ended.
 //!
-//! Owns the life of every process the bench starts. A child ends when its value is dropped; should
-//! the bench itself be killed, helpers of ours see their standard input end, and the kernel tells
-//! the others (`setpriv --pdeathsig`). It knows nothing of what the children do.
+//! Owns the life of every process the bench starts. A child ends when its value is dropped, which
+//! also happens after a signal (`stop.rs`); should the bench itself be killed, helpers of ours see
+//! their standard input end, and the kernel tells the others (`setpriv --pdeathsig`). It knows
+//! nothing of what the children do.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -15,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::measure;
+use crate::stop;
 
 /// Which cores are used, and which tools of util-linux are there to say so.
 pub struct Launcher {
@@ -55,8 +58,15 @@ impl Launcher {
         }
     }
 
-    /// A command that runs `program` on its core and ends with the bench.
+    /// A command that runs `program` on its core and ends with the bench. A Ctrl-C at the terminal
+    /// is for the bench alone, which ends the others in order.
     pub fn command(&self, place: Place, program: &Path) -> Command {
+        let mut command = self.placed(place, program);
+        command.process_group(0);
+        command
+    }
+
+    fn placed(&self, place: Place, program: &Path) -> Command {
         let mut words: Vec<String> = Vec::new();
         if self.has_setpriv {
             words.extend(["setpriv", "--pdeathsig", "TERM"].map(str::to_owned));
@@ -121,12 +131,27 @@ impl Helper {
         writeln!(input, "{}", serde_json::to_string(order)?)
     }
 
-    /// Waits for one line of JSON, at most `patience`.
-    pub fn receive<T: DeserializeOwned>(&mut self, patience: Duration) -> io::Result<T> {
-        let line = self.lines.recv_timeout(patience).map_err(|error| {
-            io::Error::other(format!("no answer from a helper process: {error}"))
-        })?;
-        Ok(serde_json::from_str(&line)?)
+    /// Waits for one line of JSON, at most `patience`; meanwhile looks every now and then.
+    pub fn receive<T: DeserializeOwned>(
+        &mut self,
+        patience: Duration,
+        mut look: impl FnMut(),
+    ) -> io::Result<T> {
+        let deadline = Instant::now() + patience;
+        loop {
+            stop::check()?;
+            match self.lines.recv_timeout(GLANCE) {
+                Ok(line) => return Ok(serde_json::from_str(&line)?),
+                Err(mpsc::RecvTimeoutError::Timeout) if Instant::now() < deadline => look(),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    let problem = format!("no answer from a helper process in {patience:?}");
+                    return Err(io::Error::other(problem));
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Err(io::Error::other("a helper process ended early"));
+                }
+            }
+        }
     }
 }
 
@@ -205,3 +230,6 @@ fn signal(name: &str, pids: &[u32]) {
         .stderr(Stdio::null())
         .status();
 }
+
+/// How often a wait looks around.
+const GLANCE: Duration = Duration::from_millis(25);

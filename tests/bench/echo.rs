@@ -1,45 +1,63 @@
 //! The upstream every proxy stands in front of: a WebSocket echo server over plain TCP.
 //!
 //! Owns the server side of RFC 6455 as far as an echo needs it: the opening handshake (§4.2.2)
-//! and frames turned around in place, as their bytes come in (§5.2). It trusts its peer: what it
-//! costs is not measured, but a slow upstream would starve the proxy under test. It knows nothing
-//! of proxies or of the load.
+//! and frames turned around in place, as their bytes come in (§5.2); and sending unasked, when the
+//! load orders it ([`crate::control`]). It trusts its peer: what it costs is not measured, but a
+//! slow upstream would starve the proxy under test. It knows nothing of proxies.
 
 use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::child;
-use crate::frames::{self, CLOSE, Head, PING, PONG};
+use crate::control::{Board, Order};
+use crate::frames::{self, CLOSE, Head, PING, PONG, TEXT};
 
-/// The child process: binds a free port, prints it, echoes until its standard input ends.
+/// The child process: binds two free ports, prints them (WebSocket, orders), and serves until its
+/// standard input ends.
 pub fn main() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let mut orders = child::orders();
-        println!("{}", listener.local_addr()?.port());
+        let (listener, control) = (listen()?, listen()?);
+        let mut parent = child::orders();
+        let ports = (listener.local_addr()?.port(), control.local_addr()?.port());
+        println!("{}", serde_json::to_string(&ports)?);
+        let board = Arc::new(Board::new());
         loop {
+            // A connection that fails ends alone; the load sees it and reports it.
             tokio::select! {
                 accepted = listener.accept() => {
-                    // A connection that fails ends alone; the load sees it and reports it.
-                    tokio::spawn(serve(accepted?.0));
+                    tokio::spawn(serve(accepted?.0, Arc::clone(&board)));
                 }
-                order = orders.recv() => if order.is_none() { return Ok(()) },
+                accepted = control.accept() => {
+                    tokio::spawn(Arc::clone(&board).serve(accepted?.0));
+                }
+                order = parent.recv() => if order.is_none() { return Ok(()) },
             }
         }
     })
 }
 
+/// With a backlog that a storm of connections does not overflow.
+fn listen() -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    socket.listen(4096)
+}
+
 /// One connection: whatever is in the buffer is turned around and written, then more is read.
-async fn serve(mut stream: TcpStream) -> io::Result<()> {
+async fn serve(mut stream: TcpStream, board: Arc<Board>) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let mut orders = board.subscribe();
     let mut buffer = accept(&mut stream).await?;
     let mut filled = buffer.len();
     buffer.resize(FIRST_BUFFER.max(filled), 0);
@@ -52,13 +70,40 @@ async fn serve(mut stream: TcpStream) -> io::Result<()> {
         }
         buffer.copy_within(turned.taken..filled, 0);
         filled -= turned.taken;
-        let read = stream.read(&mut buffer[filled..]).await?;
+        // Nothing is sent in between while a frame is on its way.
+        let is_at_boundary = turn.left == 0 && filled == 0;
+        let read = tokio::select! {
+            read = stream.read(&mut buffer[filled..]) => read?,
+            Ok(()) = orders.changed(), if is_at_boundary => {
+                let order = orders.borrow_and_update().clone();
+                obey(order, &mut stream, &board).await?;
+                continue;
+            }
+        };
         if read == 0 {
             return Ok(());
         }
         filled += read;
         if filled == buffer.len() && filled < LARGEST_BUFFER {
             buffer.resize(2 * filled, 0);
+        }
+    }
+}
+
+/// Sends what was ordered; a flood ends with the connection.
+async fn obey(order: Order, stream: &mut TcpStream, board: &Board) -> io::Result<()> {
+    let frame = |size| frames::bare(TEXT, &frames::text(size));
+    match order {
+        Order::Count | Order::Flooded => Ok(()),
+        Order::Broadcast(size) => stream.write_all(&frame(size)).await,
+        Order::Flood(size) => {
+            let frames = frame(size).repeat(FLOOD_AT_ONCE);
+            let mut position = 0;
+            loop {
+                let written = stream.write(&frames[position..]).await?;
+                position = (position + written) % frames.len();
+                board.flooded.fetch_add(written as u64, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -176,3 +221,6 @@ const FIRST_BUFFER: usize = 4 * 1024;
 
 /// Large enough that a 64 KiB frame costs few reads.
 const LARGEST_BUFFER: usize = 256 * 1024;
+
+/// Messages of a flood handed to the kernel at a time.
+const FLOOD_AT_ONCE: usize = 32;

@@ -76,6 +76,33 @@ pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// A server's frame, whole and unmasked.
+pub fn bare(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = masked(first, payload);
+    let head = frame.len() - payload.len();
+    frame.drain(head - KEY.len()..);
+    frame[1] &= 0x7F;
+    frame.extend(payload);
+    frame
+}
+
+/// Text as chats have it, `size` bytes of it: mostly ASCII, some of it not, so that a UTF-8 check
+/// has work to do.
+pub fn text(size: usize) -> Vec<u8> {
+    let pattern = r#"{"from":"alice","text":"Grüße aus Łódź → see you at 8"}"#;
+    let mut text = String::with_capacity(size);
+    for letter in pattern.chars().cycle() {
+        if text.len() + letter.len_utf8() > size {
+            break;
+        }
+        text.push(letter);
+    }
+    while text.len() < size {
+        text.push(' ');
+    }
+    text.into_bytes()
+}
+
 /// Masks or unmasks `bytes`, which begin `offset` bytes into the payload (§5.3).
 pub fn mask(bytes: &mut [u8], mut key: [u8; 4], offset: u64) {
     key.rotate_left((offset % 4) as usize);

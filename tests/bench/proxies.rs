@@ -1,23 +1,17 @@
-//! The proxies: what each is called, how it is configured, started and found to be listening.
+//! The proxies: what each is called, how it is found, started and seen to be listening.
 //!
-//! Owns the files they need (certificate, secret, configurations filled in from the templates
-//! beside this file), in a folder that is removed at the end. It knows nothing of workloads.
+//! Owns their processes. It knows nothing of workloads.
 
 use std::fs::{self, File};
 use std::io;
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
-
-use aws_lc_rs::rand;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{EncodingKey, Header};
-use serde_json::json;
+use std::time::{Duration, Instant};
 
 use crate::child::{self, Launcher, Place};
+use crate::rows::{Buffers, Variant, Way};
+use crate::setting::{Ports, Setting};
 
 /// A proxy the bench can start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +61,7 @@ impl Kind {
     }
 
     /// Name (Envoy goes by its ending) and text of the configuration, before it is filled in.
-    fn template(self) -> (&'static str, &'static str) {
+    pub fn template(self) -> (&'static str, &'static str) {
         match self {
             Self::Tidegate => ("tidegate.toml", include_str!("tidegate.toml")),
             Self::Nginx => ("nginx.conf", include_str!("rivals/nginx.conf")),
@@ -77,10 +71,24 @@ impl Kind {
         }
     }
 
+    /// What it is told of the size of its buffers, with reasons in the template; empty: nothing.
+    pub fn buffer(self, buffers: Buffers) -> &'static str {
+        match (self, buffers) {
+            (Self::Tidegate | Self::Caddy, _) => "",
+            (Self::Nginx, Buffers::Usual) => "4k",
+            (Self::Nginx, Buffers::Large) => "64k",
+            (Self::Haproxy, Buffers::Usual) => "16384",
+            (Self::Haproxy, Buffers::Large) => "65536",
+            (Self::Envoy, Buffers::Usual) => "32768",
+            (Self::Envoy, Buffers::Large) => "1048576",
+        }
+    }
+
     /// Arguments that make it serve `configuration` in the foreground.
     fn arguments(self, configuration: &str) -> Vec<&str> {
         match self {
-            Self::Tidegate => vec!["run", "--config", configuration],
+            // Its session records are read: what it says of its buffers is held against the target.
+            Self::Tidegate => vec!["--log-format", "json", "run", "--config", configuration],
             Self::Nginx => vec!["-e", "stderr", "-c", configuration],
             Self::Haproxy => vec!["-db", "-f", configuration],
             Self::Caddy => vec!["run", "--adapter", "caddyfile", "--config", configuration],
@@ -137,10 +145,15 @@ impl Installed {
     }
 
     /// Starts it and waits until it listens.
-    pub fn start(&self, launcher: &Launcher, setting: &Setting) -> io::Result<Proxy> {
-        let port = free_port()?;
+    pub fn start(
+        &self,
+        launcher: &Launcher,
+        setting: &Setting,
+        variant: Variant,
+    ) -> io::Result<Proxy> {
+        let ports = free_ports()?;
         let name = self.kind.name();
-        let configuration = setting.write_configuration(self.kind, port)?;
+        let configuration = setting.write_configuration(self.kind, &ports, variant)?;
         let log = setting.folder.join(format!("{name}.log"));
         let log_file = File::create(&log)?;
         let child = launcher
@@ -157,7 +170,7 @@ impl Installed {
             .stdout(log_file.try_clone()?)
             .stderr(log_file)
             .spawn()?;
-        let mut proxy = Proxy { child, port, log };
+        let mut proxy = Proxy { child, ports, log };
         proxy.wait_until_it_listens()?;
         Ok(proxy)
     }
@@ -166,8 +179,7 @@ impl Installed {
 /// A running proxy; ended, with all its processes, when dropped.
 pub struct Proxy {
     child: Child,
-    /// Where it listens on 127.0.0.1.
-    pub port: u16,
+    ports: Ports,
     log: PathBuf,
 }
 
@@ -177,10 +189,23 @@ impl Proxy {
         self.child.id()
     }
 
+    /// Where it listens on 127.0.0.1.
+    pub fn port(&self, way: Way) -> u16 {
+        match way {
+            Way::Tls => self.ports.tls,
+            Way::Plain => self.ports.plain,
+        }
+    }
+
+    /// All it said so far.
+    pub fn log(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
     /// The last lines it said, for a report of failure.
     pub fn last_words(&self) -> String {
-        let log = fs::read(&self.log).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
+        let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(5)..].join("\n")
     }
@@ -188,7 +213,8 @@ impl Proxy {
     fn wait_until_it_listens(&mut self) -> io::Result<()> {
         let deadline = Instant::now() + STARTING;
         loop {
-            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            let listens = |port| TcpStream::connect(("127.0.0.1", port)).is_ok();
+            if listens(self.ports.tls) && listens(self.ports.plain) {
                 return Ok(());
             }
             let problem = match self.child.try_wait()? {
@@ -211,72 +237,6 @@ impl Drop for Proxy {
     }
 }
 
-/// What all proxies share in one run of the bench.
-pub struct Setting {
-    folder: PathBuf,
-    upstream_port: u16,
-    /// What rivals are told to expect that want a number: as many as open files allow.
-    connections: usize,
-    secret: String,
-    /// What a client of Tidegate says first.
-    pub first_message: String,
-}
-
-impl Setting {
-    /// Makes the certificate, the secret and the token.
-    pub fn prepare(upstream_port: u16, connections: usize) -> io::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("tidegate-bench-{}", std::process::id()));
-        // It holds a private key.
-        fs::DirBuilder::new().mode(0o700).create(&folder)?;
-        let secret = secret()?;
-        let setting = Self {
-            upstream_port,
-            connections,
-            first_message: json!({ "token": token(&secret)? }).to_string(),
-            secret,
-            folder,
-        };
-        setting.write_certificate()?;
-        Ok(setting)
-    }
-
-    /// PEM file of the certificate every proxy shows.
-    pub fn certificate(&self) -> PathBuf {
-        self.folder.join("cert.pem")
-    }
-
-    /// rcgen's default key is ECDSA P-256, what public authorities issue by default.
-    fn write_certificate(&self) -> io::Result<()> {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
-        let made = made.map_err(io::Error::other)?;
-        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        fs::write(self.certificate(), &certificate)?;
-        fs::write(self.folder.join("key.pem"), &key)?;
-        // HAProxy wants both in one file.
-        fs::write(self.folder.join("both.pem"), certificate + &key)
-    }
-
-    fn write_configuration(&self, kind: Kind, port: u16) -> io::Result<String> {
-        let (name, template) = kind.template();
-        let text = template
-            .replace("@PORT@", &port.to_string())
-            .replace("@UPSTREAM@", &self.upstream_port.to_string())
-            .replace("@DIR@", &self.folder.to_string_lossy())
-            .replace("@CONNECTIONS@", &self.connections.to_string())
-            .replace("@SOCKETS@", &(2 * self.connections + 100).to_string());
-        let file = self.folder.join(name);
-        fs::write(&file, text)?;
-        Ok(file.to_string_lossy().into_owned())
-    }
-}
-
-impl Drop for Setting {
-    fn drop(&mut self) {
-        // Left over files in the temporary folder are no reason to fail.
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
 /// The release build of Tidegate, brought up to date first: an old one would be measured in vain.
 pub fn build_tidegate() -> io::Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -292,26 +252,16 @@ pub fn build_tidegate() -> io::Result<PathBuf> {
     Ok(root.join(target).join("release/tidegate"))
 }
 
-fn secret() -> io::Result<String> {
-    let mut bytes = [0; 32];
-    rand::fill(&mut bytes).map_err(|_| io::Error::other("no random bytes"))?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
-}
-
-/// HS256, valid for a day, as `tidegate.toml` demands it.
-fn token(secret: &str) -> io::Result<String> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let tomorrow = now.map_err(io::Error::other)?.as_secs() + 24 * 60 * 60;
-    let claims = json!({
-        "iss": "https://id.example.com", "aud": "chat", "sub": "alice", "exp": tomorrow,
-    });
-    let key = EncodingKey::from_secret(secret.as_bytes());
-    jsonwebtoken::encode(&Header::default(), &claims, &key).map_err(io::Error::other)
-}
-
-/// A port nobody listens on now. The rivals cannot be told "any port, and say which".
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+/// Ports nobody listens on now. The rivals cannot be told "any port, and say which".
+fn free_ports() -> io::Result<Ports> {
+    let (tls, plain) = (
+        TcpListener::bind(("127.0.0.1", 0))?,
+        TcpListener::bind(("127.0.0.1", 0))?,
+    );
+    Ok(Ports {
+        tls: tls.local_addr()?.port(),
+        plain: plain.local_addr()?.port(),
+    })
 }
 
 /// How long a proxy may take until it listens.

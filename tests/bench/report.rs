@@ -1,25 +1,30 @@
-//! What the bench says at the end: a table for people, JSON for programs.
+//! What the bench says at the end: for people, for programs, for the README.
 //!
-//! Owns their shape. Every figure is a median over the rounds with the smallest and the largest;
+//! Owns what is said. Every figure is a median over the rounds with the smallest and the largest;
 //! every ratio is taken within a round, between two measurements made one after the other, and
-//! then the median of those is shown.
-
-use std::fmt::Write as _;
+//! then the median of those is shown. How the table is set is in `table.rs`, the drawing in
+//! `svg.rs`.
 
 use serde::Serialize;
 use serde_json::json;
 
-use crate::measure::{Machine, Percentiles, Spread};
+use crate::measure::Machine;
 use crate::rows::{Figure, Row};
+use crate::stats::{Percentiles, Spread};
+use crate::svg::{Group, Picture};
+use crate::verdict::{Found, Verdict};
 
 /// One proxy in one round of one row.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Reading {
     /// In the unit of the row.
     pub figure: f64,
-    /// Round trips or connections per second.
+    /// What the target speaks of besides the figure: its growth since the scene's first work, or
+    /// the bytes of the largest buffer.
+    pub own: Option<f64>,
+    /// Round trips, deliveries or connections per second.
     pub per_second: f64,
-    /// Round trip, or opening up to the first echo, in microseconds.
+    /// Round trip, delivery, or opening up to the first echo, in microseconds.
     pub micros: Percentiles,
     /// Share of the time the proxy was on its core, 0 to 1.
     pub proxy_busy: f64,
@@ -54,36 +59,29 @@ pub struct Report {
 }
 
 impl Report {
-    /// The table.
-    pub fn table(&self) -> String {
-        let mut text = self.head();
-        for measured in &self.rows {
-            let row = &measured.row;
-            let first = self.proxies.first().map_or("", |proxy| proxy.0);
-            // Writing to a string does not fail.
-            let _ = writeln!(
-                text,
-                "\n{} ({})\n{:<10}{:>28}{:>12}{:>28}{:>9}{:>9}{:>9}{:>8}{:>7}",
-                row.title,
-                row.key,
-                "",
-                format!("{} (min–max)", row.figure.unit()),
-                "per second",
-                format!("{first} is … × of it"),
-                "p50 µs",
-                "p99 µs",
-                "p99.9 µs",
-                "proxy %",
-                "load %",
-            );
-            for (index, (name, _)) in self.proxies.iter().enumerate() {
-                let _ = writeln!(text, "{name:<10}{}", measured.line(index));
-            }
+    /// How a row came out for the proxy that is judged, the first; `None` where it has no figure.
+    pub fn found(&self, measured: &Measured) -> Option<Found<'_>> {
+        let rivals = self.proxies.iter().enumerate().skip(1);
+        let ratio = |(index, rival): (usize, &(&'static str, String))| {
+            Some((rival.0, measured.ratio(index)?))
+        };
+        Some(Found {
+            figure: measured.spread(0, |reading| reading.figure)?,
+            ratios: rivals.filter_map(ratio).collect(),
+            own: measured.own(0),
+        })
+    }
+
+    /// Only Tidegate is judged.
+    pub fn verdict(&self, measured: &Measured) -> Verdict {
+        let judged = self
+            .proxies
+            .first()
+            .is_some_and(|first| first.0 == "tidegate");
+        match self.found(measured) {
+            Some(found) if judged => measured.row.target.judge(&found),
+            _ => Verdict::Unknown,
         }
-        for note in &self.notes {
-            let _ = write!(text, "\nnote: {note}");
-        }
-        text
     }
 
     /// Everything, raw readings included.
@@ -105,25 +103,58 @@ impl Report {
         })
     }
 
-    fn head(&self) -> String {
-        let mut text = format!(
-            "{}; Linux {}; load average at the start {:.2}\n{}; {} rounds, interleaved{}\n",
-            self.machine.processor,
-            self.machine.kernel,
-            self.machine.load,
-            self.placement,
-            self.rounds,
-            if self.quick {
-                "; QUICK, not for publication"
-            } else {
-                ""
-            },
+    /// The picture. Rows where buffers are compared are not in it: their target is no ratio.
+    pub fn svg(&self) -> String {
+        let rows = self.rows.iter();
+        let groups = rows.filter(|measured| measured.row.figure != Figure::PeakKib);
+        let group = |measured| self.group(measured);
+        let rivals = self.proxies.iter().skip(1);
+        let versions = self.proxies.iter().map(|(name, version)| {
+            // The first number with a dot in it, of all that they say.
+            let mut words = version.split([' ', '/', '-', '+']);
+            let is_number = |word: &str| word.contains('.') && word.starts_with(char::is_numeric);
+            format!(
+                "{name} {}",
+                words.find(|word| is_number(word)).unwrap_or("?")
+            )
+        });
+        let versions: Vec<_> = versions.collect();
+        let mut footer = vec![
+            format!(
+                "{}; Linux {}; {}",
+                self.machine.processor, self.machine.kernel, self.placement
+            ),
+            versions.join(", "),
+        ];
+        // What a proxy said when it failed is for the table.
+        footer.extend(
+            self.notes
+                .iter()
+                .flat_map(|note| note.lines().take(1))
+                .map(str::to_owned),
         );
-        for (name, version) in &self.proxies {
-            // Writing to a string does not fail.
-            let _ = writeln!(text, "{name}: {version}");
+        Picture {
+            subtitle: format!(
+                "Median of {} interleaved rounds, whiskers from the smallest to the largest; \
+                 shorter is better{}",
+                self.rounds,
+                if self.quick { " — QUICK LOOK" } else { "" }
+            ),
+            rivals: rivals.map(|rival| rival.0).collect(),
+            groups: groups.map(group).collect(),
+            footer,
         }
-        text
+        .draw()
+    }
+
+    fn group<'a>(&self, measured: &'a Measured) -> Group<'a> {
+        Group {
+            title: &measured.row.title,
+            target: measured.row.target.share(),
+            bars: (1..self.proxies.len())
+                .map(|index| measured.ratio(index))
+                .collect(),
+        }
     }
 
     fn row_json(&self, measured: &Measured) -> serde_json::Value {
@@ -131,6 +162,7 @@ impl Report {
             json!({
                 "proxy": name,
                 "figure": measured.spread(index, |reading| reading.figure),
+                "own": measured.own(index),
                 "ratio_of_first_to_it": measured.ratio(index),
                 "readings": measured.readings[index],
             })
@@ -140,18 +172,21 @@ impl Report {
             "key": measured.row.key,
             "title": measured.row.title,
             "unit": measured.row.figure.unit(),
+            "target": measured.row.target.words(),
+            "verdict": self.verdict(measured).word(),
             "proxies": proxies,
         })
     }
 }
 
 impl Measured {
-    fn spread(&self, proxy: usize, value: impl Fn(&Reading) -> f64) -> Option<Spread> {
+    /// Of one proxy over the rounds; `None` where it failed.
+    pub fn spread(&self, proxy: usize, value: impl Fn(&Reading) -> f64) -> Option<Spread> {
         Spread::of(self.readings[proxy].iter().map(value))
     }
 
     /// Of the first proxy's figure to this one's, round by round.
-    fn ratio(&self, proxy: usize) -> Option<Spread> {
+    pub fn ratio(&self, proxy: usize) -> Option<Spread> {
         if proxy == 0 {
             return None;
         }
@@ -159,31 +194,12 @@ impl Measured {
         Spread::of(pairs.map(|(first, other)| first.figure / other.figure))
     }
 
-    fn line(&self, proxy: usize) -> String {
-        let Some(figure) = self.spread(proxy, |reading| reading.figure) else {
-            return format!("{:>28}", "failed");
-        };
-        let ratio = self.ratio(proxy).map_or_else(|| "–".to_owned(), show);
-        let median = |value: fn(&Reading) -> f64| {
-            self.spread(proxy, value)
-                .map_or(f64::NAN, |spread| spread.median)
-        };
-        if self.row.figure == Figure::ResidentKib {
-            return format!("{:>28}{:>12}{ratio:>28}", show(figure), "");
-        }
-        format!(
-            "{:>28}{:>12.0}{ratio:>28}{:>9.0}{:>9.0}{:>9.0}{:>8.0}{:>7.0}",
-            show(figure),
-            median(|reading| reading.per_second),
-            median(|reading| reading.micros.p50),
-            median(|reading| reading.micros.p99),
-            median(|reading| reading.micros.p999),
-            median(|reading| 100.0 * reading.proxy_busy),
-            median(|reading| 100.0 * reading.load_busy),
+    /// Growth or buffers of one proxy.
+    pub fn own(&self, proxy: usize) -> Option<Spread> {
+        Spread::of(
+            self.readings[proxy]
+                .iter()
+                .filter_map(|reading| reading.own),
         )
     }
-}
-
-fn show(spread: Spread) -> String {
-    format!("{:.2} ({:.2}–{:.2})", spread.median, spread.min, spread.max)
 }

@@ -1,38 +1,120 @@
-//! The rows of the table: each a workload and the figure that is compared.
+//! What a row of the table is, and the scene that it is measured in.
 //!
-//! Owns their names and sizes. A new row is a new entry here, as long as a workload of `load.rs`
-//! fits it.
+//! Owns the kinds of figures, and how much is measured. A scene is a list of works done one after
+//! another over one proxy; each row takes its figure from one of them. Which there are is in
+//! `scenes.rs`.
 
 use crate::load::{Times, Work};
+use crate::verdict::Target;
+
+/// What one visit to a proxy does, and the rows it gives.
+pub struct Scene {
+    /// For progress.
+    pub title: String,
+    /// Done one after another, over the same connections.
+    pub works: Vec<Work>,
+    /// At least one.
+    pub rows: Vec<Row>,
+    /// Which listener of the proxy is used.
+    pub way: Way,
+    /// What is different in configurations.
+    pub variant: Variant,
+}
+
+/// What a scene changes in configurations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// What Tidegate's tokens are signed with.
+    pub algorithm: Algorithm,
+    /// What rivals are told of buffers.
+    pub buffers: Buffers,
+}
+
+impl Variant {
+    /// Of most rows.
+    pub const USUAL: Self = Self {
+        algorithm: Algorithm::Hs256,
+        buffers: Buffers::Usual,
+    };
+}
+
+/// What goes before the HTTP request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// TLS.
+    Tls,
+    /// Nothing.
+    Plain,
+}
+
+/// What a rival's buffers are tuned for. Tidegate's watermarks stay as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Buffers {
+    /// As its documentation advises for many connections.
+    Usual,
+    /// For large messages, at the price of memory.
+    Large,
+}
+
+/// Of a token's signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// A shared secret.
+    Hs256,
+    /// ECDSA over P-256.
+    Es256,
+}
 
 /// One row.
 pub struct Row {
-    /// For `--only` and for JSON.
+    /// For `--rows` and for JSON.
     pub key: &'static str,
     /// For the table.
     pub title: String,
-    /// What the figure counts.
+    /// The work of the scene that it speaks of.
+    pub work: usize,
+    /// What is compared.
     pub figure: Figure,
-    /// What the load does.
-    pub work: Work,
+    /// What it should reach.
+    pub target: Target,
 }
 
 /// What is compared; less is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Figure {
-    /// Microseconds of CPU time of the proxy per round trip or connection.
+    /// Microseconds of CPU time of the proxy per round trip, delivery or connection.
     CpuMicros,
-    /// KiB of resident memory of the proxy per open connection.
-    ResidentKib,
+    /// The same, held against that of the scene's first work, too.
+    CpuGrowth,
+    /// KiB by which the proxy's resident memory grew since before the scene's first opening of
+    /// connections (`since`), per connection opened.
+    ResidentKib {
+        /// The work that began with it.
+        since: usize,
+    },
+    /// KiB by which it had grown when it was largest, per connection.
+    PeakKib,
+    /// Microseconds that half of the messages took longer than without a proxy.
+    AddedP50,
+    /// Microseconds that one message in a hundred took longer.
+    AddedP99,
 }
 
 impl Figure {
     /// Head of its column.
     pub fn unit(self) -> &'static str {
         match self {
-            Self::CpuMicros => "CPU µs",
-            Self::ResidentKib => "KiB/conn",
+            Self::CpuMicros | Self::CpuGrowth => "CPU µs",
+            Self::ResidentKib { .. } => "KiB/conn",
+            Self::PeakKib => "peak KiB/conn",
+            Self::AddedP50 => "added p50 µs",
+            Self::AddedP99 => "added p99 µs",
         }
+    }
+
+    /// Whether memory is read, which needs a fresh process each time.
+    pub fn is_memory(self) -> bool {
+        matches!(self, Self::ResidentKib { .. } | Self::PeakKib)
     }
 }
 
@@ -40,10 +122,16 @@ impl Figure {
 pub struct Size {
     /// After the warm-up.
     pub rounds: usize,
-    /// Open and idle.
-    pub idle: usize,
+    /// Open and idle, in the first and in the second row of that kind.
+    pub idle: (usize, usize),
     /// Open and busy.
     pub busy: usize,
+    /// Listening to the same upstream.
+    pub audience: usize,
+    /// Beginning at one moment.
+    pub storm: usize,
+    /// Never reading.
+    pub slow: usize,
     /// Of one measurement.
     pub times: Times,
 }
@@ -52,69 +140,37 @@ impl Size {
     /// Figures to publish.
     pub const FULL: Self = Self {
         rounds: 5,
-        idle: 4000,
+        idle: (4000, 9000),
         busy: 100,
+        audience: 2000,
+        storm: 1000,
+        slow: 50,
         times: Times {
-            warm_up_ms: 500,
-            run_ms: 3000,
+            warm_up_ms: 400,
+            run_ms: 2000,
         },
     };
 
     /// A look, in two minutes with every rival.
     pub const QUICK: Self = Self {
-        rounds: 3,
-        idle: 500,
+        rounds: 2,
+        idle: (500, 1500),
         busy: 50,
+        audience: 300,
+        storm: 300,
+        slow: 20,
         times: Times {
-            warm_up_ms: 150,
+            warm_up_ms: 100,
             run_ms: 400,
         },
     };
+
+    /// The same with at most so many connections.
+    pub fn at_most(mut self, connections: usize) -> Self {
+        self.idle.1 = self.idle.1.min(connections);
+        self.idle.0 = self.idle.0.min(self.idle.1 / 2);
+        self.audience = self.audience.min(connections);
+        self.storm = self.storm.min(connections);
+        self
+    }
 }
-
-/// All rows, in the order of the table.
-pub fn all(size: &Size) -> Vec<Row> {
-    let (busy, times) = (size.busy, size.times);
-    let echo = |key, what: &str, payload, in_flight, connections| Row {
-        key,
-        title: format!("{what}, {in_flight} in flight, {connections} connections"),
-        figure: Figure::CpuMicros,
-        work: Work::Echo {
-            connections,
-            payload,
-            in_flight,
-            times,
-        },
-    };
-    vec![
-        Row {
-            key: "idle",
-            title: format!("idle memory, {} connections", size.idle),
-            figure: Figure::ResidentKib,
-            work: Work::Idle {
-                base: IDLE_BASE,
-                connections: size.idle,
-            },
-        },
-        echo("64B", "64 B", 64, 1, busy),
-        echo("64Bx16", "64 B", 64, 16, busy),
-        echo("1KiB", "1 KiB", 1024, 1, busy),
-        // Fewer connections, or the run would be as long as its last round of messages.
-        echo("64KiB", "64 KiB", 64 * 1024, 1, busy / 5),
-        Row {
-            key: "connect",
-            title: format!("full connection, {AT_ONCE} at a time"),
-            figure: Figure::CpuMicros,
-            work: Work::Connect {
-                at_once: AT_ONCE,
-                times,
-            },
-        },
-    ]
-}
-
-/// Connections open before the `idle` row counts.
-pub const IDLE_BASE: usize = 50;
-
-/// Connections that are being opened in the `connect` row.
-const AT_ONCE: usize = 16;

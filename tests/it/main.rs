@@ -2,6 +2,7 @@
 
 mod architecture;
 mod backpressure;
+mod bench;
 mod cli;
 mod closing;
 mod config;
