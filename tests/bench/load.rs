@@ -95,7 +95,7 @@ pub enum Work {
 impl Work {
     /// About how long it takes when nothing else is to be done, for an estimate of the rest.
     pub fn expected(&self) -> Duration {
-        let opening = |connections: usize| 3 * connections as u64 / 2;
+        let opening = |connections: usize| connections as u64;
         let millis = match *self {
             Self::Open { connections } => 1200 + opening(connections),
             Self::Echo {

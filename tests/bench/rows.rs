@@ -147,7 +147,7 @@ impl Size {
         slow: 50,
         times: Times {
             warm_up_ms: 400,
-            run_ms: 2000,
+            run_ms: 1800,
         },
     };
 

@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use crate::load::{Outcome, Times, Work};
+use crate::load::{Outcome, Work};
 use crate::proxies::{Installed, Proxy};
 use crate::report::{Measured, Reading};
 use crate::rows::{Scene, Variant};
@@ -112,8 +112,8 @@ impl<'a> Schedule<'a> {
 
     /// A round that is not shown. Where messages come at a fixed rate, it finds out which.
     fn warm_up(&mut self, scene: &mut Scene, runners: &mut [Runner<'_>]) -> Result<()> {
-        let works = scene.works.clone();
-        scene.works.iter_mut().for_each(shorten);
+        let short = shortened(&scene.works);
+        let works = std::mem::replace(&mut scene.works, short);
         let mut slowest = f64::INFINITY;
         for runner in runners {
             if let Some(visit) = self.visit(runner, scene)? {
@@ -154,7 +154,8 @@ impl<'a> Schedule<'a> {
             Ok::<_, Box<dyn Error>>(visit)
         });
         stop::check()?;
-        self.progress.book(begun.elapsed(), visit_time(scene));
+        self.progress
+            .book(begun.elapsed(), visit_time(&scene.works));
         match result {
             Ok(visit) => Ok(Some(visit)),
             Err(problem) => {
@@ -176,7 +177,11 @@ impl<'a> Schedule<'a> {
     }
 
     fn expected(&self, scene: &Scene) -> Duration {
-        visit_time(scene) * (self.rounds + usize::from(has_warm_up(scene))) as u32
+        let counted = visit_time(&scene.works) * self.rounds as u32;
+        match has_warm_up(scene) {
+            true => counted + visit_time(&shortened(&scene.works)),
+            false => counted,
+        }
     }
 }
 
@@ -185,35 +190,39 @@ fn has_warm_up(scene: &Scene) -> bool {
     !scene.rows.iter().any(|row| row.figure.is_memory())
 }
 
-fn visit_time(scene: &Scene) -> Duration {
-    let works: Duration = scene.works.iter().map(Work::expected).sum();
+fn visit_time(works: &[Work]) -> Duration {
+    let works: Duration = works.iter().map(Work::expected).sum();
     works + Duration::from_millis(300)
 }
 
-/// For the round that does not count: long enough to have been everywhere once.
-fn shorten(work: &mut Work) {
-    match work {
-        Work::Paced {
+/// For the round that does not count: long enough to have been everywhere once. A fixed rate is not
+/// known before it.
+fn shortened(works: &[Work]) -> Vec<Work> {
+    let mut works = works.to_vec();
+    for work in &mut works {
+        if let Work::Paced {
             connections, times, ..
-        } => {
+        } = *work
+        {
             *work = Work::Echo {
-                connections: *connections,
+                connections,
                 payload: 64,
                 in_flight: 1,
-                times: *times,
+                times,
             };
         }
-        Work::Echo { times, .. }
-        | Work::Turns { times, .. }
-        | Work::Connect { times, .. }
-        | Work::FanOut { times, .. } => {
-            *times = Times {
-                warm_up_ms: times.warm_up_ms,
-                run_ms: times.run_ms / 4,
-            };
+        match work {
+            Work::Echo { times, .. }
+            | Work::Turns { times, .. }
+            | Work::Connect { times, .. }
+            | Work::FanOut { times, .. } => times.run_ms /= 4,
+            Work::Paced { .. }
+            | Work::Open { .. }
+            | Work::Storm { .. }
+            | Work::SlowReaders { .. } => {}
         }
-        Work::Open { .. } | Work::Storm { .. } | Work::SlowReaders { .. } => {}
     }
+    works
 }
 
 fn by_row(scene: Scene, mut runners: Vec<Runner<'_>>) -> Vec<Measured> {
