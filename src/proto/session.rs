@@ -5,6 +5,7 @@
 //! The order of calls is in the documentation of [`proto`](crate::proto).
 
 mod closing;
+mod deciding;
 mod input;
 mod judging;
 mod leg;
