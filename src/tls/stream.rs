@@ -60,10 +60,16 @@ enum Reading {
     Failed(Option<io::Error>),
 }
 
+/// Plaintext of a full record (RFC 8446 §5.1).
+const RECORD_SIZE: usize = 16 * 1024;
+
 /// What can still be sent.
 #[derive(PartialEq, Eq)]
 enum Writing {
     Open,
+    /// The socket did not take the last write whole. One record is sealed at a time then:
+    /// what is not sealed counts as not taken, so that a slow reader's progress shows.
+    Congested,
     /// close_notify is sealed or sent.
     Closed,
 }
@@ -223,13 +229,18 @@ impl TlsStream {
                 Poll::Ready(sent) => sent?,
                 Poll::Pending => 0,
             };
-            self.sealed.push(sealed.get(sent..).unwrap_or_default());
+            let unsent = sealed.get(sent..).unwrap_or_default();
+            self.sealed.push(unsent);
+            self.writing = match unsent {
+                [] => Writing::Open,
+                _ => Writing::Congested,
+            };
             Ok(())
         })
     }
 
     fn is_writable(&self) -> bool {
-        self.writing == Writing::Open && !matches!(self.reading, Reading::Failed(_))
+        self.writing != Writing::Closed && !matches!(self.reading, Reading::Failed(_))
     }
 }
 
@@ -275,7 +286,11 @@ impl AsyncWrite for TlsStream {
         ready!(this.poll_send_sealed(cx))?;
         // Nothing is sealed for a socket that is known to be full: it would have to be kept.
         ready!(this.tcp.poll_write_ready(cx))?;
-        let chunk = buf.get(..SEAL_SIZE).unwrap_or(buf);
+        let most = match this.writing {
+            Writing::Congested => RECORD_SIZE,
+            _ => SEAL_SIZE,
+        };
+        let chunk = buf.get(..most).unwrap_or(buf);
         if !chunk.is_empty() {
             this.seal_and_send(cx, chunk)?;
         }

@@ -915,6 +915,29 @@ async fn a_blocked_writer_holds_at_most_what_it_sealed() {
 }
 
 #[tokio::test]
+async fn a_congested_writer_takes_one_record_at_a_time() {
+    let server = Server::new().await;
+    let (mut stream, mut client) = server.pair(&TLS13).await;
+    let data = pattern(SEAL_SIZE);
+    for _ in 0..10_000 {
+        if stream.buffered() > 0 {
+            break;
+        }
+        if try_write(&mut stream, &data).await.is_pending() {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(stream.buffered() > 0, "no write was taken in part");
+    let mut read = vec![0; SEAL_SIZE];
+    let drain = async { while client.read(&mut read).await.expect("read") > 0 {} };
+    let written = tokio::select! {
+        written = stream.write(&data) => written.expect("written"),
+        () = drain => panic!("the stream ended"),
+    };
+    assert_eq!(written, 16 * 1024);
+}
+
+#[tokio::test]
 async fn partial_sends_lose_and_repeat_nothing() {
     let server = Server::new().await;
     let socket = TcpSocket::new_v4().expect("a socket");
