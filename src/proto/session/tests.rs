@@ -1,3 +1,5 @@
+//! Whole sessions in a simulated world: no socket, no waiting.
+
 use std::time::Duration;
 
 use proptest::prelude::*;
