@@ -82,15 +82,18 @@ impl<T> Registry<T> {
     }
 
     /// Asks each connection to end, evenly spread over `spread`, so that the clients do not
-    /// all come back in the same moment. Returns when every one was asked.
+    /// all come back in the same moment. Returns when every one was asked, or is gone.
     pub async fn drain(&self, spread: Duration, ask: impl Fn(&T)) {
         self.0.draining.set(true);
         let handles: Vec<_> = self.0.slots.borrow().iter().flatten().cloned().collect();
         let count = u32::try_from(handles.len()).unwrap_or(u32::MAX).max(1);
         let (step, mut next) = (spread / count, Instant::now());
         for handle in handles {
-            sleep_until(next).await;
-            ask(&handle);
+            tokio::select! {
+                () = sleep_until(next) => ask(&handle),
+                // The rest of the spread would be waited for in vain.
+                () = self.emptied() => return,
+            }
             next += step;
         }
     }
@@ -135,6 +138,21 @@ mod tests {
         assert_eq!(asked.into_inner(), [(0, 0), (1, 2), (2, 4), (3, 6), (4, 8)]);
         assert!(registry.is_draining());
         assert_eq!(seats.len(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_spread_is_not_waited_for_when_nobody_is_left_to_ask() {
+        let registry = Registry::default();
+        let seats = RefCell::new((0..5).map(|n| registry.enter(n)).collect::<Vec<_>>());
+        let begun = Instant::now();
+        registry
+            .drain(Duration::from_secs(10), |n| {
+                if *n == 1 {
+                    seats.borrow_mut().clear();
+                }
+            })
+            .await;
+        assert_eq!(begun.elapsed(), Duration::from_secs(2));
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,7 +24,7 @@ use crate::proto::session::{Event, Session};
 use crate::proto::side::Side;
 
 /// Rounds of reading and writing in one wake-up, before other sessions have their turn.
-const MAX_ROUNDS: u32 = 16;
+const MAX_ROUNDS: u32 = 4;
 
 /// The worker's scratch buffer: as much as one read may take. Watermarks below it, which
 /// is the rule, make reads smaller.
@@ -66,7 +66,8 @@ impl Stop {
 #[derive(Debug)]
 struct Leg<S> {
     stream: S,
-    early: Bytes,
+    /// Boxed, since it is gone after the first wake-up.
+    early: Option<Box<Bytes>>,
     /// Whether the stream took bytes that its socket may not have yet.
     unflushed: bool,
 }
@@ -195,10 +196,10 @@ where
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
-    const fn new(stream: S, early: Bytes) -> Self {
+    fn new(stream: S, early: Bytes) -> Self {
         Self {
             stream,
-            early,
+            early: (!early.is_empty()).then(|| Box::new(early)),
             unflushed: false,
         }
     }
@@ -215,10 +216,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
         if space.is_empty() {
             return false;
         }
-        if self.early.has_remaining() {
-            let n = space.len().min(self.early.remaining());
+        if let Some(early) = &mut self.early {
+            let n = space.len().min(early.remaining());
             if let Some(space) = space.get_mut(..n) {
-                self.early.copy_to_slice(space);
+                early.copy_to_slice(space);
+            }
+            if early.is_empty() {
+                self.early = None;
             }
             session.handle_filled(from, n, now);
             return true;

@@ -40,7 +40,7 @@ impl Routes {
     /// # Errors
     /// The first origin that is not a pattern. The configuration has refused those, so this
     /// is reached only by a route that was put together in code.
-    pub fn new(routes: &[Arc<Route>]) -> Result<Routes, RouteError> {
+    pub fn new(routes: &[Arc<Route>]) -> Result<Self, RouteError> {
         let mut entries = routes
             .iter()
             .enumerate()
@@ -48,7 +48,7 @@ impl Routes {
             .collect::<Result<Vec<_>, _>>()?;
         // The sort is stable: of two routes alike in everything, the first written wins.
         entries.sort_by_key(|entry| Reverse(specificity(&entry.route)));
-        Ok(Routes { entries })
+        Ok(Self { entries })
     }
 
     /// The most specific of the routes that match both host and path.
@@ -74,7 +74,7 @@ impl Routes {
 }
 
 impl RouteEntry {
-    fn new(index: usize, route: &Arc<Route>) -> Result<RouteEntry, RouteError> {
+    fn new(index: usize, route: &Arc<Route>) -> Result<Self, RouteError> {
         let parse = |text: &String| {
             OriginPattern::parse(text).map_err(|source| RouteError {
                 route: route.name.clone(),
@@ -88,7 +88,7 @@ impl RouteEntry {
         } else {
             MissingOrigin::Refuse
         };
-        Ok(RouteEntry {
+        Ok(Self {
             index,
             route: Arc::clone(route),
             origins: OriginSet::new(patterns, missing),

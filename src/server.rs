@@ -12,7 +12,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::auth::Authenticator;
-use crate::config::problem::{Problem, Severity};
+use crate::auth::jwt::Verifier;
+use crate::config::problem::{Named, Problem, Severity};
 use crate::config::{Config, Drain};
 use crate::drain::Registry;
 use crate::listener::{self, Listener, Permits};
@@ -88,7 +89,7 @@ impl Prepared {
                 acceptors.push(None);
                 continue;
             };
-            let loaded = Acceptor::load(tls, &format!("listener[{index}].tls"));
+            let loaded = Acceptor::load(tls, &format!("listener.#{}", index + 1));
             acceptors.push(keep(loaded, &mut problems));
         }
         let mut authenticators = Vec::new();
@@ -280,6 +281,18 @@ async fn end_sessions(registry: &Registry<Stop>, drain: &Drain) {
         let left = registry.live();
         tracing::warn!(left, "grace period over: closing the connections left");
     }
+}
+
+/// The problems with the certificates and keys that a refused configuration names.
+pub fn inspect(named: &Named, env: &dyn Fn(&str) -> Option<String>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (listener, tls) in &named.tls {
+        keep(Acceptor::load(tls, listener), &mut problems);
+    }
+    for (route, jwt) in &named.jwt {
+        keep(Verifier::load(route, jwt, env), &mut problems);
+    }
+    problems
 }
 
 fn keep<T>(

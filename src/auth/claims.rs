@@ -49,7 +49,7 @@ impl Claims {
         bytes: &[u8],
         rules: &Rules,
         now: SystemTime,
-    ) -> Result<Claims, TokenRefused> {
+    ) -> Result<Self, TokenRefused> {
         let document = json::parse_object(bytes).map_err(|fault| match fault {
             Fault::Malformed => TokenRefused::ClaimsMalformed,
             Fault::Duplicate => TokenRefused::Duplicate,
@@ -59,7 +59,7 @@ impl Claims {
         check_audience(&document, &rules.audience)?;
         check_subject(&document)?;
         check_string(&document, "jti")?;
-        Ok(Claims {
+        Ok(Self {
             document,
             expires_at,
         })

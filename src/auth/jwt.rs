@@ -51,14 +51,14 @@ impl Verifier {
         route: &str,
         jwt: &Jwt,
         env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<(Verifier, Vec<Problem>), Vec<Problem>> {
+    ) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
         let (loaded, warnings) = keys::load(route, jwt, env)?;
-        Ok((Verifier::new(jwt, loaded.verifying), warnings))
+        Ok((Self::new(jwt, loaded.verifying), warnings))
     }
 
     /// With a key that was found good for all the algorithms of `jwt`.
-    pub(super) fn new(jwt: &Jwt, key: DecodingKey) -> Verifier {
-        Verifier {
+    pub(super) fn new(jwt: &Jwt, key: DecodingKey) -> Self {
+        Self {
             algorithms: jwt.algorithms.iter().copied().map(library_name).collect(),
             key,
             rules: Rules {

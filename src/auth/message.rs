@@ -47,7 +47,7 @@ impl Pointer {
     ///
     /// # Errors
     /// Where it does not begin with `/`, or a `~` is not followed by `0` or `1` (§3).
-    pub fn parse(text: &str) -> Result<Pointer, PointerError> {
+    pub fn parse(text: &str) -> Result<Self, PointerError> {
         let steps = text.strip_prefix('/').ok_or(PointerError)?;
         steps
             .split('/')

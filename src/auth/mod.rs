@@ -64,9 +64,9 @@ impl Authenticator {
     pub fn load(
         route: &Route,
         env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<(Authenticator, Vec<Problem>), Vec<Problem>> {
+    ) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
         let Auth::FirstMessage { token_field, jwt } = &route.auth else {
-            return Ok((Authenticator(Method::Anyone), Vec::new()));
+            return Ok((Self(Method::Anyone), Vec::new()));
         };
         let mut problems = Vec::new();
         let field = check_pointers(route, token_field.as_deref(), &mut problems);
@@ -78,7 +78,7 @@ impl Authenticator {
                     verifier,
                     headers: route.headers.clone(),
                 };
-                Ok((Authenticator(Method::Token(Box::new(rule))), problems))
+                Ok((Self(Method::Token(Box::new(rule))), problems))
             }
             _ => Err(problems),
         }
@@ -107,8 +107,8 @@ impl Authenticator {
 impl Admission {
     /// That of a client who was not asked for a token.
     #[must_use]
-    pub fn anonymous() -> Admission {
-        Admission {
+    pub fn anonymous() -> Self {
+        Self {
             subject: None,
             expires_at: None,
             headers: Vec::new(),

@@ -25,29 +25,29 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) fn of(algorithm: Algorithm) -> Kind {
+    pub(super) fn of(algorithm: Algorithm) -> Self {
         match algorithm {
-            Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => Kind::Hmac,
+            Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => Self::Hmac,
             Algorithm::RS256
             | Algorithm::RS384
             | Algorithm::RS512
             | Algorithm::PS256
             | Algorithm::PS384
-            | Algorithm::PS512 => Kind::Rsa,
-            Algorithm::ES256 => Kind::P256,
-            Algorithm::ES384 => Kind::P384,
-            Algorithm::EdDSA => Kind::Ed25519,
+            | Algorithm::PS512 => Self::Rsa,
+            Algorithm::ES256 => Self::P256,
+            Algorithm::ES384 => Self::P384,
+            Algorithm::EdDSA => Self::Ed25519,
         }
     }
 
     /// With its article, for messages.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Kind::Hmac => "a secret of at least 32 random bytes",
-            Kind::Rsa => "an RSA key of 2048 to 8192 bits",
-            Kind::P256 => "an EC key on curve P-256",
-            Kind::P384 => "an EC key on curve P-384",
-            Kind::Ed25519 => "an Ed25519 key",
+            Self::Hmac => "a secret of at least 32 random bytes",
+            Self::Rsa => "an RSA key of 2048 to 8192 bits",
+            Self::P256 => "an EC key on curve P-256",
+            Self::P384 => "an EC key on curve P-384",
+            Self::Ed25519 => "an Ed25519 key",
         }
     }
 }
@@ -74,7 +74,7 @@ pub(super) struct PublicKey {
 
 impl PublicKey {
     /// `None`: of no family we know, or not readable at all.
-    pub(super) fn parse(pem: &[u8]) -> Option<PublicKey> {
+    pub(super) fn parse(pem: &[u8]) -> Option<Self> {
         rsa(pem).or_else(|| ec(pem)).or_else(|| ed25519(pem))
     }
 }

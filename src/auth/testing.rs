@@ -193,13 +193,13 @@ pub(super) fn pem(label: &str, der: &[u8]) -> String {
 pub(super) struct TempFile(PathBuf);
 
 impl TempFile {
-    pub(super) fn new(contents: impl AsRef<[u8]>) -> TempFile {
+    pub(super) fn new(contents: impl AsRef<[u8]>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("tidegate-auth-{}-{number}", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::write(&path, contents).expect("a writable temporary directory");
-        let file = TempFile(path);
+        let file = Self(path);
         file.chmod(0o600);
         file
     }

@@ -18,10 +18,11 @@ pub struct Args {
     /// How log lines are written to the standard error.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// The least severe lines that are written. `info` has one line for each session's end;
-    /// `debug` adds why connections never became sessions.
-    #[arg(long, global = true, value_enum, default_value_t = LogLevel::Info)]
-    pub log_level: LogLevel,
+    /// The least severe lines that are written; by default `info`, and `warn` for `demo`.
+    /// `info` has one line for each session's end; `debug` adds why connections never became
+    /// sessions.
+    #[arg(long, global = true, value_enum)]
+    pub log_level: Option<LogLevel>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -36,6 +37,20 @@ Examples:
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Shows the edge at work: a tour by real clients, then it stays up to be tried.
+    ///
+    /// Needs nothing but this program and a configuration: it brings its own upstream, makes
+    /// a development certificate where the files are not there yet, and a secret where the
+    /// environment has none. What should happen at each step is read from the configuration.
+    #[command(after_help = "\
+Examples:
+  tidegate demo                        serve proxy.toml as it stands, on its own ports
+  tidegate demo --any-port             the same, where those are taken
+  tidegate demo --once                 end after the tour
+
+Exit status: 0 when every step did what it should; 1 when one did not, or an address cannot
+be listened on; 78 when the configuration is refused, or has nothing to show.")]
+    Demo(DemoRequest),
     /// Serves until SIGTERM or SIGINT.
     ///
     /// Then it stops accepting, closes every session with 1012 at a frame boundary, waits at
@@ -75,6 +90,20 @@ Examples:
   tidegate token --route chat --sub alice --claim role=admin --claim 'rooms=[\"a\",\"b\"]'
   tidegate token --route feed --sub alice --signing-key private.pem")]
     Token(TokenRequest),
+}
+
+/// `demo`.
+#[derive(Debug, clap::Args)]
+pub struct DemoRequest {
+    /// The configuration file.
+    #[arg(long, default_value = "proxy.toml")]
+    pub config: PathBuf,
+    /// End after the tour.
+    #[arg(long)]
+    pub once: bool,
+    /// Listen on free ports of 127.0.0.1 in place of those of the configuration.
+    #[arg(long)]
+    pub any_port: bool,
 }
 
 /// `token`.

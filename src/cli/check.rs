@@ -1,4 +1,4 @@
-//! `tidegate check`, and the loading that `run` shares with it.
+//! `tidegate check`, and the loading that `run` and `demo` share with it.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::{CONFIG, env, report, say};
 use crate::config::problem::{self, Loaded, Problem};
 use crate::config::{self, source::Source};
-use crate::server::Prepared;
+use crate::server::{self, Prepared};
 
 /// Reports on `file`; 0 when it would start.
 pub fn check(file: &Path) -> ExitCode {
@@ -36,16 +36,33 @@ pub struct Found<T> {
 
 /// Loads a file and everything it names, and prints every problem.
 pub fn load(file: &Path) -> Result<Found<Prepared>, Found<()>> {
-    let loaded = match config::load(file) {
-        Ok(loaded) => loaded,
-        Err(refused) => return Err(finish(file, (), refused.problems, &refused.text)),
-    };
+    match config::load(file) {
+        Ok(loaded) => prepare(file, loaded, &env),
+        Err(mut refused) => {
+            let more = server::inspect(&refused.named, &env);
+            refused.problems.extend(more);
+            Err(finish(file, (), refused.problems, &refused.text))
+        }
+    }
+}
+
+/// Loads a file alone; prints every problem if it is refused.
+pub fn read(file: &Path) -> Result<Loaded, Found<()>> {
+    config::load(file).map_err(|refused| finish(file, (), refused.problems, &refused.text))
+}
+
+/// Loads what a configuration names, and prints every problem, those of the file too.
+pub fn prepare(
+    file: &Path,
+    loaded: Loaded,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Found<Prepared>, Found<()>> {
     let Loaded {
         config,
         warnings: mut problems,
         text,
     } = loaded;
-    match Prepared::load(config, &env) {
+    match Prepared::load(config, env) {
         Ok((prepared, more)) => {
             problems.extend(more);
             Ok(finish(file, prepared, problems, &text))

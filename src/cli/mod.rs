@@ -5,6 +5,7 @@
 
 mod args;
 mod check;
+mod demo;
 mod run;
 mod token;
 
@@ -38,8 +39,14 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    log_to_stderr(args.log_format, args.log_level);
+    let level = args.log_level.unwrap_or(match args.command {
+        // Its tour is for reading, and a record for each step would drown it.
+        Command::Demo(_) => LogLevel::Warn,
+        _ => LogLevel::Info,
+    });
+    log_to_stderr(args.log_format, level);
     match args.command {
+        Command::Demo(request) => demo::demo(&request),
         Command::Run { config } => run::run(&config),
         Command::Check { config } => check::check(&config),
         Command::Token(request) => token::token(&request),

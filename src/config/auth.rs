@@ -193,10 +193,21 @@ fn jwt(mut section: Section<'_>) -> Result<Jwt, Reported> {
         let found = "a token for any audience is good, also one made for another service";
         section.warning("audience", line, found, AUDIENCE);
     }
+    if let (Ok(algorithm), Ok((key, line))) = (&algorithm, &key) {
+        section.name_jwt(Jwt {
+            algorithms: vec![*algorithm],
+            key: key.clone(),
+            issuer: None,
+            audience: Vec::new(),
+            leeway: LEEWAY,
+            line: *line,
+        });
+    }
     section.done();
     let (key, line) = key?;
+    let algorithm = algorithm?;
     Ok(Jwt {
-        algorithms: vec![algorithm?],
+        algorithms: vec![algorithm],
         key,
         issuer: issuer?.value,
         audience: audience?.value.unwrap_or_default(),

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::Line;
 use crate::config::answer::{Given, Mismatch, Placed, Reported};
-use crate::config::problem::{Problem, suggest};
+use crate::config::problem::{Named, Problem, suggest};
 use crate::config::source::{Source, printable};
+use crate::config::{Jwt, Line, Tls};
 
 /// One pass over one file: where it stands, and everything wrong that was found so far.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub(super) struct Reading<'a> {
     source: &'a Source,
     base: &'a Path,
     problems: RefCell<Vec<Problem>>,
+    named: RefCell<Named>,
 }
 
 impl<'a> Reading<'a> {
@@ -31,6 +32,7 @@ impl<'a> Reading<'a> {
             source,
             base,
             problems: RefCell::default(),
+            named: RefCell::default(),
         }
     }
 
@@ -53,9 +55,9 @@ impl<'a> Reading<'a> {
         Err(Reported)
     }
 
-    /// Everything found, in no order.
-    pub(super) fn into_problems(self) -> Vec<Problem> {
-        self.problems.into_inner()
+    /// Everything found wrong, in no order, and what the file names.
+    pub(super) fn into_findings(self) -> (Vec<Problem>, Named) {
+        (self.problems.into_inner(), self.named.into_inner())
     }
 
     pub(super) fn report(&self, problem: Problem) -> Reported {
@@ -151,7 +153,7 @@ impl<'a> Section<'a> {
     }
 
     /// A table below this one, when it is there.
-    pub(super) fn section(&mut self, key: &'static str) -> Result<Option<Section<'a>>, Reported> {
+    pub(super) fn section(&mut self, key: &'static str) -> Result<Option<Self>, Reported> {
         let Some(value) = self.value(key) else {
             return Ok(None);
         };
@@ -159,7 +161,7 @@ impl<'a> Section<'a> {
     }
 
     /// A table below this one; an empty one when it is absent.
-    pub(super) fn section_or_empty(&mut self, key: &'static str) -> Result<Section<'a>, Reported> {
+    pub(super) fn section_or_empty(&mut self, key: &'static str) -> Result<Self, Reported> {
         let absent = Section::new(self.reading, None, self.line, self.path_of(key));
         Ok(self.section(key)?.unwrap_or(absent))
     }
@@ -169,7 +171,7 @@ impl<'a> Section<'a> {
         &mut self,
         key: &'static str,
         allowed: &str,
-    ) -> Result<Vec<Section<'a>>, Reported> {
+    ) -> Result<Vec<Self>, Reported> {
         let value = self.value(key).ok_or_else(|| self.missing(key, allowed))?;
         let Some(items) = value.items() else {
             return Err(self.mismatch(&value, Mismatch::of(&value, allowed)));
@@ -237,7 +239,7 @@ impl<'a> Section<'a> {
     /// Reports every key of the table that nobody asked for.
     pub(super) fn done(self) {
         let Some(table) = self.table else { return };
-        for (key, node) in table.iter() {
+        for (key, node) in table {
             let key_text: &str = key.get_ref();
             if self.asked.contains(&key_text) || self.refused == Some(key_text) {
                 continue;
@@ -352,7 +354,7 @@ impl<'a> Section<'a> {
             .report(Problem::error(value.line, path, found, allowed))
     }
 
-    fn below(&self, value: &Value<'a>, path: String) -> Result<Section<'a>, Reported> {
+    fn below(&self, value: &Value<'a>, path: String) -> Result<Self, Reported> {
         let DeValue::Table(table) = value.node.get_ref() else {
             let key = path.rsplit('.').next().unwrap_or_default();
             let allowed = match key.strip_prefix('#') {
@@ -367,6 +369,23 @@ impl<'a> Section<'a> {
             Some(value.line),
             path,
         ))
+    }
+
+    /// Notes the files that this section of a listener names.
+    pub(super) fn name_tls(&self, tls: Tls) {
+        let listener = self.path.strip_suffix(".tls").unwrap_or(&self.path);
+        let named = (listener.to_owned(), tls);
+        self.reading.named.borrow_mut().tls.push(named);
+    }
+
+    /// Notes the key that this section of a route names. A route without a name has problems
+    /// enough.
+    pub(super) fn name_jwt(&self, jwt: Jwt) {
+        let route = self.path.strip_prefix("route.");
+        if let Some(route) = route.and_then(|path| path.strip_suffix(".auth.jwt")) {
+            let named = (route.to_owned(), jwt);
+            self.reading.named.borrow_mut().jwt.push(named);
+        }
     }
 
     fn path_of(&self, key: &str) -> String {
@@ -406,7 +425,7 @@ impl<'a> Value<'a> {
     }
 
     /// The items, when it is a list.
-    pub(super) fn items(&self) -> Option<Vec<Value<'a>>> {
+    pub(super) fn items(&self) -> Option<Vec<Self>> {
         let items = self.node.get_ref().as_array()?;
         let item = |node: &'a Spanned<DeValue<'a>>| Value {
             node,

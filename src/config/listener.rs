@@ -125,6 +125,13 @@ fn tls_keys(mut section: Section<'_>) -> Result<Tls, Reported> {
         duration(HANDSHAKE_TIMES),
         HANDSHAKE_TIMEOUT,
     );
+    if let Ok(certificates) = &certificates {
+        section.name_tls(Tls {
+            certificates: certificates.clone(),
+            min_version: MIN_VERSION,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+        });
+    }
     section.done();
     Ok(Tls {
         certificates: certificates?,

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use crate::config::answer::Reported;
 use crate::config::file::{Reading, Section};
-use crate::config::problem::{Loaded, Problem, Refused};
+use crate::config::problem::{Loaded, Named, Problem, Refused};
 use crate::config::source::Source;
 use crate::proto::policy::Policy;
 
@@ -43,6 +43,7 @@ pub fn load(path: &Path) -> Result<Loaded, Refused> {
         Ok(text) => parse(&text, base),
         Err(error) => Err(Refused {
             problems: vec![unreadable(path, &error)],
+            named: Named::default(),
             text: Source::default(),
         }),
     }
@@ -58,7 +59,7 @@ pub fn parse(text: &str, base: &Path) -> Result<Loaded, Refused> {
     let config = reading
         .document()
         .and_then(|document| checked(document.root(&reading)));
-    let mut problems = reading.into_problems();
+    let (mut problems, named) = reading.into_findings();
     problem::sort(&mut problems);
     match config {
         Ok(config) if !problems.iter().any(Problem::is_error) => Ok(Loaded {
@@ -68,6 +69,7 @@ pub fn parse(text: &str, base: &Path) -> Result<Loaded, Refused> {
         }),
         _ => Err(Refused {
             problems,
+            named,
             text: source,
         }),
     }

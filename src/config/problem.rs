@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use crate::config::source::Source;
-use crate::config::{Config, Line};
+use crate::config::{Config, Jwt, Line, Tls};
 
 /// Whether the program can start all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,8 +86,19 @@ pub struct Loaded {
 pub struct Refused {
     /// Every error and warning, in the order of the file.
     pub problems: Vec<Problem>,
+    /// What the file names all the same, so that it can be looked at too.
+    pub named: Named,
     /// The text it was read from, for [`render`].
     pub text: Source,
+}
+
+/// The certificates and keys that a refused file names, as far as they could be read.
+#[derive(Debug, Default)]
+pub struct Named {
+    /// Key path of the listener, and its TLS section.
+    pub tls: Vec<(String, Tls)>,
+    /// Name of the route, and its rule for tokens.
+    pub jwt: Vec<(String, Jwt)>,
 }
 
 /// Puts problems in the order of the file; those about the whole file come first.
@@ -145,6 +156,10 @@ pub fn suggest<'a>(written: &str, candidates: &[&'a str]) -> Option<&'a str> {
 }
 
 /// Edit distance in which two swapped neighbours count as one edit.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a table with a row and a column more than the words have letters"
+)]
 fn distance(a: &str, b: &str) -> usize {
     let a: Vec<char> = a.chars().collect();
     let b: Vec<char> = b.chars().collect();

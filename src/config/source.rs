@@ -25,7 +25,7 @@ impl Source {
 
     /// The line that holds the byte at `offset`; past the end it is the last line.
     pub(super) fn line_at(&self, offset: usize) -> Line {
-        let before = &self.0.as_bytes()[..offset.min(self.0.len())];
+        let before = self.0.as_bytes().get(..offset).unwrap_or(self.0.as_bytes());
         let breaks = before.iter().filter(|byte| **byte == b'\n').count();
         Line(u32::try_from(breaks + 1).unwrap_or(u32::MAX))
     }

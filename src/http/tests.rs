@@ -1,3 +1,5 @@
+//! Request heads as raw bytes: what is answered, what is refused, and what a slow sender costs.
+
 use tokio::io::{DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -143,6 +143,7 @@ impl Shared {
         }
     }
 
+    #[expect(clippy::indexing_slicing, reason = "a remainder is below its divisor")]
     fn part(&self, key: Key) -> MutexGuard<'_, HashMap<Key, usize>> {
         let i = self.hasher.hash_one(key) as usize % PARTS;
         lock(&self.parts[i])

@@ -71,7 +71,7 @@ pub fn parse(payload: &[u8]) -> Result<Option<(CloseCode, &str)>, Misbehaviour> 
 /// at a character.
 pub fn payload(code: CloseCode, reason: &str) -> Vec<u8> {
     let room = MAX_CONTROL_PAYLOAD - 2;
-    let reason = &reason[..reason.floor_char_boundary(room)];
+    let (reason, _) = reason.split_at(reason.floor_char_boundary(room));
     let mut payload = Vec::with_capacity(2 + reason.len());
     payload.extend_from_slice(&code.get().to_be_bytes());
     payload.extend_from_slice(reason.as_bytes());

@@ -76,9 +76,12 @@ pub struct Limits {
 pub struct Meter {
     limiter: RateLimiter<NotKeyed, InMemoryState, GivenClock, NoOpMiddleware<Nanos>>,
     epoch: Instant,
-    unit: NonZeroU64,
-    carried: u64,
-    burst: NonZeroU64,
+    /// Units to a cell of the limiter.
+    unit: NonZeroU32,
+    /// Units charged that do not make a cell yet; below `unit`.
+    carried: u32,
+    /// Cells in a full bucket.
+    cells: NonZeroU32,
     on_excess: OnExcess,
 }
 
@@ -88,11 +91,12 @@ impl Meter {
         let per = u64::try_from(quota.rate.per.as_nanos()).unwrap_or(u64::MAX);
         // At least a microsecond for each counted unit keeps the rounding below 0.1 %.
         let unit = quota.rate.units.get().div_ceil((per / 1_000).max(1));
-        let unit = NonZeroU64::new(unit).unwrap_or(NonZeroU64::MIN);
+        let unit = u32::try_from(unit).unwrap_or(u32::MAX);
+        let unit = NonZeroU32::new(unit).unwrap_or(NonZeroU32::MIN);
         let nanos =
             (u128::from(per) * u128::from(unit.get())).div_ceil(u128::from(quota.rate.units.get()));
         let nanos = u64::try_from(nanos).unwrap_or(u64::MAX).max(1);
-        let cells = u32::try_from(quota.burst.get() / unit).unwrap_or(u32::MAX);
+        let cells = u32::try_from(quota.burst.get() / NonZeroU64::from(unit)).unwrap_or(u32::MAX);
         let cells = NonZeroU32::new(cells).unwrap_or(NonZeroU32::MIN);
         let governed = governor::Quota::with_period(Duration::from_nanos(nanos))
             .unwrap_or_else(|| governor::Quota::per_second(NonZeroU32::MIN))
@@ -102,7 +106,7 @@ impl Meter {
             epoch: now,
             unit,
             carried: 0,
-            burst: unit.saturating_mul(cells.into()),
+            cells,
             on_excess: quota.on_excess,
         }
     }
@@ -114,7 +118,7 @@ impl Meter {
 
     /// The most that one [`charge`](Self::charge) can ask for.
     pub const fn burst(&self) -> u64 {
-        self.burst.get()
+        self.unit.get() as u64 * self.cells.get() as u64
     }
 
     /// Takes `units` from the bucket, all or none; more than [`burst`](Self::burst) counts
@@ -124,10 +128,12 @@ impl Meter {
     ///
     /// The bucket has not so many; it will at the instant given.
     pub fn charge(&mut self, units: u64, now: Instant) -> Result<(), Instant> {
-        let units = units.min(self.burst.get());
-        let owed = self.carried + units;
-        let cells = u32::try_from(owed / self.unit).unwrap_or(u32::MAX);
-        let carried = owed % self.unit;
+        let unit = NonZeroU64::from(self.unit);
+        let units = units.min(self.burst());
+        let owed = u64::from(self.carried) + units;
+        let cells = u32::try_from(owed / unit).unwrap_or(u32::MAX);
+        // A remainder is below its divisor, which is 32 bits wide.
+        let carried = (owed % unit) as u32;
         let Some(cells) = NonZeroU32::new(cells) else {
             self.carried = carried;
             return Ok(());

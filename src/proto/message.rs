@@ -46,7 +46,9 @@ pub struct MaxSizes {
 /// The message that is open in one direction.
 #[derive(Debug, Default)]
 pub struct Message {
-    open: Option<(Kind, u64)>,
+    open: Option<Kind>,
+    /// Payload of its fragments so far.
+    size: u64,
 }
 
 impl Message {
@@ -62,7 +64,7 @@ impl Message {
         max: MaxSizes,
     ) -> Result<(Kind, Place), MessageError> {
         let (kind, place, before) = match (header.opcode, self.open) {
-            (OpCode::Continuation, Some((kind, size))) => (kind, Place::Later, size),
+            (OpCode::Continuation, Some(kind)) => (kind, Place::Later, self.size),
             (OpCode::Continuation, None) => {
                 return Err(MessageError::Misbehaved(
                     Misbehaviour::ContinuationWithoutMessage,
@@ -82,8 +84,9 @@ impl Message {
         if size > max.message {
             return Err(MessageError::MessageTooBig);
         }
+        self.size = size;
         self.open = match header.fin {
-            Fin::More => Some((kind, size)),
+            Fin::More => Some(kind),
             Fin::Final => None,
         };
         Ok((kind, place))

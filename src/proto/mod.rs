@@ -28,6 +28,8 @@
 //! [`poll_timeout`](session::Session::poll_timeout) is due; all of it again while anything
 //! moved. Dropping the driver between two calls loses nothing.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
 pub mod cause;
 pub mod close;
 pub mod frame;

@@ -59,9 +59,9 @@ impl Origin {
     ///
     /// # Errors
     /// The first rule it breaks. The text of the error does not repeat the input.
-    pub fn parse(text: &str) -> Result<Origin, OriginError> {
+    pub fn parse(text: &str) -> Result<Self, OriginError> {
         if text == "null" {
-            return Ok(Origin(Repr::Opaque));
+            return Ok(Self(Repr::Opaque));
         }
         let (scheme, authority) = split_scheme(text)?;
         let (host, port) = split_port(authority)?;
@@ -70,7 +70,7 @@ impl Origin {
             None => Host::Name(parse_name(host)?),
         };
         let port = effective_port(&scheme, port);
-        Ok(Origin(Repr::Tuple(Tuple { scheme, host, port })))
+        Ok(Self(Repr::Tuple(Tuple { scheme, host, port })))
     }
 }
 
@@ -100,12 +100,12 @@ impl OriginPattern {
     ///
     /// # Errors
     /// Those of [`Origin::parse`], and [`OriginError::Wildcard`].
-    pub fn parse(text: &str) -> Result<OriginPattern, OriginError> {
+    pub fn parse(text: &str) -> Result<Self, OriginError> {
         if text == "*" {
-            return Ok(OriginPattern(Pattern::Any));
+            return Ok(Self(Pattern::Any));
         }
         if !text.contains('*') {
-            return Ok(OriginPattern(Pattern::Exact(Origin::parse(text)?)));
+            return Ok(Self(Pattern::Exact(Origin::parse(text)?)));
         }
         let (scheme, authority) = split_scheme(text)?;
         let (host, port) = split_port(authority)?;
@@ -115,7 +115,7 @@ impl OriginPattern {
         }
         let suffix = format!(".{}", parse_name(parent)?);
         let port = effective_port(&scheme, port);
-        Ok(OriginPattern(Pattern::Subdomains {
+        Ok(Self(Pattern::Subdomains {
             scheme,
             suffix,
             port,
@@ -152,8 +152,8 @@ impl Host {
     /// whole follows from the dot; that there is one, from the rule against empty labels.
     fn is_below(&self, suffix: &str) -> bool {
         match self {
-            Host::Name(name) => name.ends_with(suffix),
-            Host::V6(_) => false,
+            Self::Name(name) => name.ends_with(suffix),
+            Self::V6(_) => false,
         }
     }
 }
@@ -177,8 +177,8 @@ pub struct OriginSet {
 impl OriginSet {
     /// An empty list admits no origin at all.
     #[must_use]
-    pub fn new(patterns: Vec<OriginPattern>, missing: MissingOrigin) -> OriginSet {
-        OriginSet { patterns, missing }
+    pub fn new(patterns: Vec<OriginPattern>, missing: MissingOrigin) -> Self {
+        Self { patterns, missing }
     }
 
     /// Judges the values of every `Origin` header of a request, in any order.

@@ -5,6 +5,7 @@
 //! The order of calls is in the documentation of [`proto`](crate::proto).
 
 mod closing;
+mod deciding;
 mod input;
 mod judging;
 mod leg;
@@ -186,6 +187,7 @@ impl Session {
         let most = match (&self.phase, &self.policy.first_message) {
             // A stranger may fill no more than its first message needs.
             (Phase::AwaitToken(_), Some(first)) => first.max_size + FIRST_MESSAGE_SLACK,
+            _ if self.leaves_room_to_drop(from) => self.room_before_dropping(),
             _ => usize::MAX,
         };
         self.pipes[from].space(most)

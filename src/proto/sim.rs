@@ -292,6 +292,11 @@ impl Sim {
         seen
     }
 
+    /// Bytes that the peer on `from` sent and the edge did not read.
+    pub fn unread(&self, from: Side) -> usize {
+        self.wires[from].to_edge.len()
+    }
+
     /// The code of the Close that the peer on `to` has got.
     pub fn close_code(&self, to: Side) -> Option<u16> {
         let close = self

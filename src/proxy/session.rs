@@ -180,3 +180,24 @@ fn field((name, value): (String, String)) -> Field {
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_output<T>(
+        _: impl FnOnce(Box<Running>, Box<Relay<Downstream, TcpStream>>) -> T,
+    ) -> usize {
+        size_of::<T>()
+    }
+
+    #[test]
+    fn an_idle_session_stays_small() {
+        // Beside these it owns its two sockets and the TLS state; its pipes own nothing.
+        assert!(size_of_output(run) <= 128, "{}", size_of_output(run));
+        let relay = size_of::<Relay<Downstream, TcpStream>>();
+        assert!(relay <= 1344, "{relay}");
+        let running = size_of::<Running>();
+        assert!(running <= 224, "{running}");
+    }
+}

@@ -1,3 +1,5 @@
+//! The relay over streams that are short, pending and failing, and its clock.
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -33,7 +33,7 @@ pub struct Acceptor {
 
 impl Acceptor {
     /// Reads every file that `tls` names. `name` is the listener's key in the configuration,
-    /// `listener[0]`, and begins the key of every problem.
+    /// `listener.#1`, and begins the key of every problem.
     ///
     /// # Errors
     /// All problems, warnings too, if one of them is an error. Without an error the warnings

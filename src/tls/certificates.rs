@@ -31,7 +31,7 @@ pub(super) struct Identity {
 
 /// Where an entry of `certificates` stands in the configuration.
 pub(super) struct Place {
-    /// `listener[0].tls.certificates[0]`.
+    /// `listener.#1.tls.certificates[0]`.
     pub(super) key: String,
     /// Its line.
     pub(super) line: Line,
@@ -90,18 +90,21 @@ pub(super) fn load(
 
 fn read_chain(path: &Path, place: &Place) -> Result<Vec<CertificateDer<'static>>, Problem> {
     const ALLOWED: &str = "a PEM file with the certificate chain, leaf first";
-    let items = read_pem(path).map_err(|error| place.error("cert", at(path, error), ALLOWED))?;
-    let chain: Vec<_> = items
-        .into_iter()
-        .filter_map(|item| match item {
-            Item::X509Certificate(certificate) => Some(certificate),
-            _ => None,
-        })
-        .collect();
+    let chain = read_certificates(path);
+    let chain = chain.map_err(|error| place.error("cert", at(path, error), ALLOWED))?;
     if chain.is_empty() {
         return Err(place.error("cert", at(path, "no certificate in it"), ALLOWED));
     }
     Ok(chain)
+}
+
+/// The certificates of a PEM file, in their order; other sections are passed over.
+pub(super) fn read_certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+    let certificates = read_pem(path)?.into_iter().filter_map(|item| match item {
+        Item::X509Certificate(certificate) => Some(certificate),
+        _ => None,
+    });
+    Ok(certificates.collect())
 }
 
 fn read_key(path: &Path, place: &Place) -> Result<PrivateKeyDer<'static>, Problem> {

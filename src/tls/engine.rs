@@ -46,7 +46,8 @@ pub(super) struct Opened {
 pub(super) enum End {
     /// The peer sent close_notify: everything it sent has arrived.
     CloseNotify,
-    /// The peer broke the protocol; the alert that says so is among the sealed bytes.
+    /// The peer broke the protocol; the alert that says so, if rustls has one for it, is among
+    /// the sealed bytes.
     Failed(rustls::Error),
 }
 
@@ -92,8 +93,9 @@ impl Engine {
         let mut used = 0;
         let mut end = None;
         loop {
-            let UnbufferedStatus { mut discard, state } =
-                self.conn.process_tls_records(&mut records[used..]);
+            let UnbufferedStatus { mut discard, state } = self
+                .conn
+                .process_tls_records(records.get_mut(used..).unwrap_or_default());
             match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(Ok(record)) = traffic.next_record() {

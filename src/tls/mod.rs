@@ -10,10 +10,11 @@
 //! - `sni.rs`: which certificate a client gets.
 //! - `stream.rs`: a TLS connection as an async stream.
 //! - `engine.rs`: the calls into rustls. `kept.rs`, `scratch.rs`: where bytes live.
-//! - `dev_cert.rs`: a certificate for trying things out.
+//! - `dev_cert.rs`: a certificate for trying things out. `connector.rs`: a client for it.
 
 mod acceptor;
 mod certificates;
+mod connector;
 pub mod dev_cert;
 mod engine;
 mod kept;
@@ -33,6 +34,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 pub use acceptor::Acceptor;
+pub use connector::{ClientStream, Connector};
 pub use stream::TlsStream;
 
 use crate::config::TlsVersion;

@@ -43,12 +43,15 @@ impl Scratch {
 
     /// [`READ_SIZE`] bytes.
     fn read(&mut self) -> &mut [u8] {
-        &mut self.slab[self.start..][..READ_SIZE]
+        let end = self.start + READ_SIZE;
+        self.slab.get_mut(self.start..end).unwrap_or_default()
     }
 
     /// Room for [`SEAL_SIZE`] bytes, sealed.
     fn write(&mut self) -> &mut [u8] {
-        &mut self.slab[self.start + READ_SIZE + OFFSET..][..WRITE_SIZE]
+        let start = self.start + READ_SIZE + OFFSET;
+        let end = start + WRITE_SIZE;
+        self.slab.get_mut(start..end).unwrap_or_default()
     }
 }
 

@@ -22,13 +22,14 @@ use crate::tls::scratch::{self, READ_SIZE, SEAL_SIZE};
 /// A client's TLS connection after the TLS handshake.
 ///
 /// Memory, beyond the socket and the TLS state: `incoming` + `plain` + `sealed`, which is 0
-/// when nothing is unfinished and at most 16,645 + 16,384 + 69,632 bytes (plus a few alerts).
+/// when nothing is unfinished and at most 16,645 + 16,645 + 69,632 bytes (plus a few alerts).
 ///
 /// - **Reading** makes one `recv` per call that gives plaintext, and takes at most as many
 ///   bytes as fit decrypted into the caller's buffer, unless that is smaller than the record
 ///   at hand. The end of the stream is the peer's close_notify; a connection that ends
 ///   without one is [`io::ErrorKind::UnexpectedEof`] (truncation, RFC 8446 §6.1), and one
-///   that breaks the protocol is [`io::ErrorKind::InvalidData`] after its alert was sent.
+///   that breaks the protocol is [`io::ErrorKind::InvalidData`], once the alert that rustls
+///   has for it, if it has one, was sent.
 /// - **Writing** takes up to 64 KiB per call and makes one `send`. What the socket did not
 ///   take stays sealed in here; nothing is accepted while there is any, so poll
 ///   [`AsyncWrite::poll_flush`] until it is ready before waiting for anything else.
@@ -41,8 +42,8 @@ pub struct TlsStream {
     /// Received and not yet decrypted: part of one record, or records that make up part of
     /// one handshake message. `len ≤ MAX_RECORD`.
     incoming: Vec<u8>,
-    /// Decrypted and not yet read, when the caller's buffer was smaller than a record: at
-    /// most the plaintext of one record.
+    /// Decrypted and not yet read, when the caller's buffer was smaller than a record, or
+    /// when it came with the last flight of the TLS handshake. `len < MAX_RECORD`.
     plain: Kept,
     /// Sealed and not yet sent: at most one write's worth, and alerts.
     sealed: Kept,
@@ -59,10 +60,16 @@ enum Reading {
     Failed(Option<io::Error>),
 }
 
+/// Plaintext of a full record (RFC 8446 §5.1).
+const RECORD_SIZE: usize = 16 * 1024;
+
 /// What can still be sent.
 #[derive(PartialEq, Eq)]
 enum Writing {
     Open,
+    /// The socket did not take the last write whole. One record is sealed at a time then:
+    /// what is not sealed counts as not taken, so that a slow reader's progress shows.
+    Congested,
     /// close_notify is sealed or sent.
     Closed,
 }
@@ -141,8 +148,8 @@ impl TlsStream {
         let kept = self.incoming.len();
         let end = READ_SIZE.min(kept + receivable(&self.incoming, room));
         let received: Poll<io::Result<()>> = scratch::with_read(|scratch| {
-            let space = &mut scratch[..end];
-            let mut received = ReadBuf::new(&mut space[kept..]);
+            let space = scratch.get_mut(..end).unwrap_or_default();
+            let mut received = ReadBuf::new(space.get_mut(kept..).unwrap_or_default());
             // Never `try_read`: only `poll_read` learns from a short read that the socket is
             // empty, and so saves the next call's `recv`.
             ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut received))?;
@@ -150,8 +157,11 @@ impl TlsStream {
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
-            space[..kept].copy_from_slice(&self.incoming);
-            self.open(&mut space[..kept + n], buf);
+            let records = space.get_mut(..kept + n).unwrap_or_default();
+            for (place, byte) in records.iter_mut().zip(&self.incoming) {
+                *place = *byte;
+            }
+            self.open(records, buf);
             Poll::Ready(Ok(()))
         });
         ready!(received)?;
@@ -219,13 +229,18 @@ impl TlsStream {
                 Poll::Ready(sent) => sent?,
                 Poll::Pending => 0,
             };
-            self.sealed.push(sealed.get(sent..).unwrap_or_default());
+            let unsent = sealed.get(sent..).unwrap_or_default();
+            self.sealed.push(unsent);
+            self.writing = match unsent {
+                [] => Writing::Open,
+                _ => Writing::Congested,
+            };
             Ok(())
         })
     }
 
     fn is_writable(&self) -> bool {
-        self.writing == Writing::Open && !matches!(self.reading, Reading::Failed(_))
+        self.writing != Writing::Closed && !matches!(self.reading, Reading::Failed(_))
     }
 }
 
@@ -271,7 +286,11 @@ impl AsyncWrite for TlsStream {
         ready!(this.poll_send_sealed(cx))?;
         // Nothing is sealed for a socket that is known to be full: it would have to be kept.
         ready!(this.tcp.poll_write_ready(cx))?;
-        let chunk = &buf[..buf.len().min(SEAL_SIZE)];
+        let most = match this.writing {
+            Writing::Congested => RECORD_SIZE,
+            _ => SEAL_SIZE,
+        };
+        let chunk = buf.get(..most).unwrap_or(buf);
         if !chunk.is_empty() {
             this.seal_and_send(cx, chunk)?;
         }

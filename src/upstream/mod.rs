@@ -126,12 +126,10 @@ impl DialFailed {
     /// own is better relayed than replaced by this.
     pub fn reject(&self) -> Reject {
         match self {
-            DialFailed::Unreachable(_) => Reject::Unavailable,
-            DialFailed::TimedOut(_) => Reject::GatewayTimeout,
-            DialFailed::Refused(_) | DialFailed::WrongAnswer(_) | DialFailed::Broken(_) => {
-                Reject::BadGateway
-            }
-            DialFailed::Unsendable(_) => Reject::Unsendable,
+            Self::Unreachable(_) => Reject::Unavailable,
+            Self::TimedOut(_) => Reject::GatewayTimeout,
+            Self::Refused(_) | Self::WrongAnswer(_) | Self::Broken(_) => Reject::BadGateway,
+            Self::Unsendable(_) => Reject::Unsendable,
         }
     }
 }
@@ -140,7 +138,7 @@ impl Upstream {
     /// Begins with the first endpoint.
     pub fn new(config: Arc<config::Upstream>) -> Self {
         let next = Cell::new(0);
-        Upstream { config, next }
+        Self { config, next }
     }
 
     /// Connects to the endpoint whose turn it is and opens a WebSocket on it.

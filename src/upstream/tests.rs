@@ -1,3 +1,5 @@
+//! Dials to upstreams made by hand, right and wrong ones.
+
 use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tidegate::config::problem::{Loaded, Refused, render};
+use tidegate::config::problem::{Loaded, Problem, Refused, render};
 use tidegate::config::{self, Auth, KeySource, PathPattern};
 use tidegate::proto::limits::OnExcess;
 
@@ -27,12 +27,9 @@ fn every_invalid_configuration_is_refused_with_its_text() {
     let files = configurations("invalid");
     assert!(files.len() >= 12, "only {} files seen", files.len());
     for file in files {
-        let Refused { problems, text } = config::load(&file).expect_err("an invalid file loads");
-        assert!(
-            problems.iter().any(|problem| problem.is_error()),
-            "{}",
-            file.display()
-        );
+        let Refused { problems, text, .. } =
+            config::load(&file).expect_err("an invalid file loads");
+        assert!(problems.iter().any(Problem::is_error), "{}", file.display());
         let shown = render(name(&file), &problems, &text);
         assert_eq!(shown, expected(&file), "{}", file.display());
     }
@@ -171,7 +168,7 @@ proptest! {
             text.replace_range(start..end, &inserted);
         }
         if let Err(refused) = config::parse(&text, Path::new("")) {
-            prop_assert!(refused.problems.iter().any(|problem| problem.is_error()));
+            prop_assert!(refused.problems.iter().any(Problem::is_error));
             for problem in &refused.problems {
                 prop_assert!(!problem.found.is_empty() && !problem.allowed.is_empty());
             }

@@ -1,3 +1,23 @@
 //! The integration tests: one binary, one module for each subject.
 
+mod architecture;
+mod backpressure;
+mod bench;
+mod cli;
+mod closing;
 mod config;
+mod demo;
+mod descriptors;
+mod drain;
+mod handshake;
+mod keepalive;
+mod limits;
+mod memory;
+mod none_route;
+mod origin;
+mod relay;
+mod routes;
+mod support;
+mod tls;
+mod token;
+mod upstreams;

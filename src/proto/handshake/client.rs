@@ -15,7 +15,7 @@ pub struct ClientKey(String);
 impl ClientKey {
     /// From 16 random bytes of the caller's.
     pub fn new(random: [u8; 16]) -> Self {
-        ClientKey(STANDARD.encode(random))
+        Self(STANDARD.encode(random))
     }
 
     /// The value of `Sec-WebSocket-Key`.

@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn ordinary_fields_pass_in_order_and_repeated() {
-        let fields: Fields = &[
+        let fields: Fields<'_> = &[
             ("Cookie", b"a=1"),
             ("user-agent", b"x"),
             ("cookie", b"b=2"),
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn fields_that_connection_names_do_not_pass() {
-        let fields: Fields = &[
+        let fields: Fields<'_> = &[
             ("connection", b"Upgrade, X-Hop"),
             ("Connection", b"x-other"),
             ("x-hop", b"1"),
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_its_cookies_and_loses_what_belongs_to_its_hop() {
-        let fields: Fields = &[
+        let fields: Fields<'_> = &[
             ("set-cookie", b"a=1"),
             ("set-cookie", b"b=2"),
             ("connection", b"close, x-hop"),

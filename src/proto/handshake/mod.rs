@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn list_elements_join_over_fields_and_lose_their_blanks() {
-        let fields: Fields = &[("A", b" x ,\ty"), ("b", b"no"), ("a", b"z")];
+        let fields: Fields<'_> = &[("A", b" x ,\ty"), ("b", b"no"), ("a", b"z")];
         let found: Vec<_> = elements(fields, "a").collect();
         assert_eq!(found, [&b"x"[..], b"y", b"z"]);
     }

@@ -79,7 +79,7 @@ impl Reject {
     /// RFC 6455 §4.2.2 for the version.
     pub fn fields(self) -> &'static [(&'static str, &'static str)] {
         match (self, self.status()) {
-            (Reject::Version, _) => &[("upgrade", "websocket"), ("sec-websocket-version", "13")],
+            (Self::Version, _) => &[("upgrade", "websocket"), ("sec-websocket-version", "13")],
             (_, 426) => &[("upgrade", "websocket")],
             (_, 405) => &[("allow", "GET")],
             (_, 401) => &[("www-authenticate", "Bearer")],
@@ -94,26 +94,26 @@ impl Reject {
 
     fn row(self) -> (u16, &'static str) {
         match self {
-            Reject::Method => (405, "method is not GET"),
-            Reject::HttpVersion => (426, "HTTP version is not 1.1"),
-            Reject::Target(fault) => target_row(fault),
-            Reject::Host => (400, "Host is not exactly one valid authority"),
-            Reject::Body => (400, "request announces a body or an expectation"),
-            Reject::NoUpgrade => (426, "request asks for no upgrade"),
-            Reject::OtherUpgrade => (426, "Upgrade is not exactly one websocket"),
-            Reject::Connection => (400, "Connection does not name upgrade"),
-            Reject::VersionField => (400, "Sec-WebSocket-Version does not stand there once"),
-            Reject::Version => (426, "Sec-WebSocket-Version is not 13"),
-            Reject::Key => (400, "Sec-WebSocket-Key is not one base64 of 16 bytes"),
-            Reject::Subprotocols => (400, "Sec-WebSocket-Protocol is malformed"),
-            Reject::NoCommonSubprotocol => (400, "no subprotocol in common"),
-            Reject::NoRoute => (404, "no route"),
-            Reject::Origin => (403, "origin is not allowed"),
-            Reject::Token => (401, "token is refused"),
-            Reject::Unsendable => (400, "header value for the upstream cannot be sent"),
-            Reject::BadGateway => (502, "upstream answered wrongly"),
-            Reject::Unavailable => (503, "upstream is unavailable"),
-            Reject::GatewayTimeout => (504, "upstream took too long"),
+            Self::Method => (405, "method is not GET"),
+            Self::HttpVersion => (426, "HTTP version is not 1.1"),
+            Self::Target(fault) => target_row(fault),
+            Self::Host => (400, "Host is not exactly one valid authority"),
+            Self::Body => (400, "request announces a body or an expectation"),
+            Self::NoUpgrade => (426, "request asks for no upgrade"),
+            Self::OtherUpgrade => (426, "Upgrade is not exactly one websocket"),
+            Self::Connection => (400, "Connection does not name upgrade"),
+            Self::VersionField => (400, "Sec-WebSocket-Version does not stand there once"),
+            Self::Version => (426, "Sec-WebSocket-Version is not 13"),
+            Self::Key => (400, "Sec-WebSocket-Key is not one base64 of 16 bytes"),
+            Self::Subprotocols => (400, "Sec-WebSocket-Protocol is malformed"),
+            Self::NoCommonSubprotocol => (400, "no subprotocol in common"),
+            Self::NoRoute => (404, "no route"),
+            Self::Origin => (403, "origin is not allowed"),
+            Self::Token => (401, "token is refused"),
+            Self::Unsendable => (400, "header value for the upstream cannot be sent"),
+            Self::BadGateway => (502, "upstream answered wrongly"),
+            Self::Unavailable => (503, "upstream is unavailable"),
+            Self::GatewayTimeout => (504, "upstream took too long"),
         }
     }
 }

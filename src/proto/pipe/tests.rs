@@ -1,3 +1,5 @@
+//! The pipe alone, and against plain queues under any order of calls.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -5,35 +5,25 @@
 
 use std::time::Instant;
 
+use super::deciding::{Ruling, rule};
 use super::input::{Fate, Frame, Mode};
 use super::leg::SlotKind;
 use super::{Event, Phase, Session};
 use crate::proto::cause::{Cause, Misbehaviour, QuotaKind};
 use crate::proto::close;
-use crate::proto::frame::{
-    Fin, Header, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, OpCode, apply_mask, encode_frame,
-};
-use crate::proto::limits::{Meter, OnExcess};
+use crate::proto::frame::{Fin, Header, MAX_CONTROL_PAYLOAD, OpCode, apply_mask, encode_frame};
+use crate::proto::limits::OnExcess;
 use crate::proto::message::{Kind, MaxSizes, MessageError, Place};
 use crate::proto::pipe::Ends;
-use crate::proto::policy::OnSlowConsumer;
 use crate::proto::side::Side;
 use crate::proto::token::CollectError;
 
 /// Whether judging goes on.
-enum Step {
+pub(super) enum Step {
     /// There may be more to judge.
     Again,
     /// More bytes, more time or another phase is needed.
     Wait,
-}
-
-/// What a quota says.
-enum Ruling {
-    Pass,
-    Drop,
-    Fail,
-    WaitUntil(Instant),
 }
 
 impl Session {
@@ -181,73 +171,6 @@ impl Session {
         Step::Again
     }
 
-    /// Asks the quotas, and the slow consumer's policy, about the frame under way.
-    fn decide(&mut self, from: Side, now: Instant) -> Step {
-        let Some(frame) = &self.inputs[from].frame else {
-            return Step::Again;
-        };
-        let (place, size) = (frame.place, frame.left());
-        let ruling = match (from, place) {
-            (Side::Upstream, Place::First) if self.is_too_slow_for(size) => Ruling::Drop,
-            (Side::Upstream, _) => Ruling::Pass,
-            (Side::Downstream, _) => match self.ask_quotas(place, size, now) {
-                Ok(ruling) => ruling,
-                Err(kind) => return self.exceeded(kind, now),
-            },
-        };
-        let input = &mut self.inputs[from];
-        let drops = match (ruling, place) {
-            (Ruling::WaitUntil(until), _) => return self.throttle(from, until, now),
-            // Fragments share the fate of their first.
-            (_, Place::Later) => input.dropping,
-            (ruling, Place::First) => matches!(ruling, Ruling::Drop),
-        };
-        if drops && place == Place::First {
-            input.tally.dropped += 1;
-        }
-        input.dropping = drops;
-        if let Some(frame) = &mut input.frame {
-            frame.fate = if drops { Fate::Drop } else { Fate::Admit };
-        }
-        Step::Again
-    }
-
-    /// What the client's quotas say about a data frame of `size` bytes on the wire.
-    fn ask_quotas(&mut self, place: Place, size: u64, now: Instant) -> Result<Ruling, QuotaKind> {
-        let dropping = place == Place::Later && self.inputs.downstream.dropping;
-        if let (Place::First, Some(meter)) = (place, &mut self.meters.messages) {
-            match rule(meter, 1, now) {
-                Ruling::Pass => {}
-                Ruling::Fail => return Err(QuotaKind::Messages),
-                other => return Ok(other),
-            }
-        }
-        // Under `throttle` bytes are charged as they go through, in pieces.
-        match &mut self.meters.bytes {
-            Some(meter) if meter.on_excess() != OnExcess::Throttle && !dropping => {
-                match (meter.charge(size, now), meter.on_excess(), place) {
-                    (Ok(()), ..) => Ok(Ruling::Pass),
-                    (Err(_), OnExcess::Close, _) => Err(QuotaKind::Bytes),
-                    (Err(_), _, Place::First) => Ok(Ruling::Drop),
-                    // Half a message cannot be dropped: its further fragments wait.
-                    (Err(until), _, Place::Later) => Ok(Ruling::WaitUntil(until)),
-                }
-            }
-            _ => Ok(Ruling::Pass),
-        }
-    }
-
-    /// Whether a new message that begins with a frame of `size` bytes is taken out, since
-    /// the client is behind and the pipe has no room for it. A part of the pipe is kept for
-    /// control frames and headers, so that reading can go on.
-    fn is_too_slow_for(&self, size: u64) -> bool {
-        let policy = &self.policy.backpressure;
-        let needed = self.pipes.upstream.admitted_amount() as u64 + size + RESERVED;
-        policy.on_slow_consumer == OnSlowConsumer::Drop
-            && self.legs.downstream.blocked
-            && needed > policy.high_watermark as u64
-    }
-
     /// Collects a span of the first message.
     fn collect(&mut self, now: Instant) -> Step {
         let (Phase::AwaitToken(waiting), Some(frame)) =
@@ -391,7 +314,7 @@ impl Session {
         self.inputs[from].tally.bytes += n as u64;
     }
 
-    fn throttle(&mut self, from: Side, until: Instant, now: Instant) -> Step {
+    pub(super) fn throttle(&mut self, from: Side, until: Instant, now: Instant) -> Step {
         self.inputs[from].throttle(until, now);
         Step::Wait
     }
@@ -409,7 +332,7 @@ impl Session {
         self.fail_input(from, Cause::Misbehaved(from, rule), now)
     }
 
-    fn exceeded(&mut self, kind: QuotaKind, now: Instant) -> Step {
+    pub(super) fn exceeded(&mut self, kind: QuotaKind, now: Instant) -> Step {
         self.fail_input(Side::Downstream, Cause::QuotaExceeded(kind), now)
     }
 
@@ -438,19 +361,7 @@ impl Session {
     }
 }
 
-/// Kept free of data messages in the pipe towards a slow client: a control frame, a header.
-pub(super) const RESERVED: u64 = (2 * MAX_HEADER_LEN + MAX_CONTROL_PAYLOAD) as u64;
-
 /// The shorter of what is left and what is there.
 fn span(left: u64, available: usize) -> usize {
     usize::try_from(left).unwrap_or(usize::MAX).min(available)
-}
-
-fn rule(meter: &mut Meter, units: u64, now: Instant) -> Ruling {
-    match (meter.charge(units, now), meter.on_excess()) {
-        (Ok(()), _) => Ruling::Pass,
-        (Err(until), OnExcess::Throttle) => Ruling::WaitUntil(until),
-        (Err(_), OnExcess::Drop) => Ruling::Drop,
-        (Err(_), OnExcess::Close) => Ruling::Fail,
-    }
 }

@@ -1,3 +1,5 @@
+//! The server's side of the opening handshake, rule by rule (RFC 6455 §4.2.1).
+
 use super::*;
 use crate::proto::handshake::target::TargetFault;
 

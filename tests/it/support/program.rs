@@ -1,0 +1,195 @@
+//! The real program as a child process: its log, its memory, its exit status.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use serde_json::Value;
+
+use super::client::Entrance;
+use super::folder::Folder;
+use super::settings::Settings;
+use super::token::{SECRET, SECRET_NAME};
+use super::until;
+
+/// See [`Settings::spawn`]. Killed when dropped.
+pub struct Program {
+    pub entrance: Entrance,
+    child: Child,
+    log: Log,
+    follower: Option<JoinHandle<()>>,
+    _folder: Folder,
+}
+
+/// The lines of the program's standard error so far.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+/// Runs the program to its end with the tests' secret in its environment.
+pub fn tidegate(arguments: &[&str], folder: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.args(arguments).current_dir(folder);
+    command.env(SECRET_NAME, SECRET);
+    command.output().expect("it can be run")
+}
+
+impl Settings {
+    /// Runs the real program with everything in its log, as JSON.
+    pub async fn spawn(self) -> Program {
+        self.spawn_under(Command::new(env!("CARGO_BIN_EXE_tidegate")), "trace")
+            .await
+    }
+
+    /// The same with only the usual lines, for those who measure.
+    pub async fn spawn_quiet(self) -> Program {
+        self.spawn_under(Command::new(env!("CARGO_BIN_EXE_tidegate")), "info")
+            .await
+    }
+
+    /// The same with room for `descriptors` open files.
+    pub async fn spawn_with_descriptors(self, descriptors: usize) -> Program {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={descriptors}"));
+        command.arg(env!("CARGO_BIN_EXE_tidegate"));
+        self.spawn_under(command, "debug").await
+    }
+
+    async fn spawn_under(self, mut command: Command, level: &str) -> Program {
+        let (folder, certificate) = self.folder();
+        command
+            .args(["run", "--log-format", "json", "--log-level", level])
+            .arg("--config")
+            .arg(folder.path("proxy.toml"))
+            .env(SECRET_NAME, SECRET)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it can be run");
+        let log = Log::default();
+        let follower = Some(log.follow(&mut child));
+        let listening = until("it listens", || {
+            log.find("listening")
+                .or_else(|| match child.try_wait().expect("a child") {
+                    Some(status) => panic!("{status}: {:#?}", log.lines()),
+                    None => None,
+                })
+        })
+        .await;
+        let address = listening["address"].as_str().expect("an address");
+        Program {
+            entrance: Entrance::new(address.parse().expect("an address"), certificate),
+            child,
+            log,
+            follower,
+            _folder: folder,
+        }
+    }
+}
+
+impl Program {
+    /// Everything logged so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lines()
+    }
+
+    /// The `n`th record of a session's end, from 0.
+    pub async fn record(&self, n: usize) -> Value {
+        until("a session-end record", || {
+            self.log.all("session ended").get(n).cloned()
+        })
+        .await
+    }
+
+    /// The next line whose message is `message`.
+    pub async fn said(&self, message: &str) -> Value {
+        until(message, || self.log.find(message)).await
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let kill = format!("kill -s {signal} {}", self.child.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status();
+        assert!(sent.expect("a shell").success());
+    }
+
+    /// Waits until the program has ended by itself, and its log is whole.
+    pub async fn exited(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        let status = until("the program ends", || child.try_wait().expect("a child")).await;
+        let follower = self.follower.take().expect("the first call");
+        follower.join().expect("it only collects lines");
+        status
+    }
+
+    /// Asks the program to end, and asserts that it does so without complaint.
+    pub async fn stop(mut self) {
+        self.signal("TERM");
+        let status = self.exited().await;
+        assert!(status.success(), "{status}: {:#?}", self.log());
+    }
+
+    /// Asserts that the program still runs.
+    pub fn assert_running(&mut self) {
+        let ended = self.child.try_wait().expect("a child");
+        assert_eq!(ended, None, "{:#?}", self.log());
+    }
+
+    /// Resident memory in bytes: `VmRSS:` now, or `VmHWM:` at its highest.
+    pub fn memory(&self, field: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(path).expect("Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let kib = line.and_then(|line| line.split_whitespace().next());
+        kib.expect("a field").parse::<u64>().expect("a number") << 10
+    }
+
+    /// Processor time used so far, in clock ticks (a hundredth of a second on Linux).
+    pub fn ticks(&self) -> u64 {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let stat = fs::read_to_string(path).expect("Linux");
+        // The name, in parentheses, may hold spaces; utime and stime are fields 14 and 15.
+        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        let fields = fields.split_whitespace().skip(11).take(2);
+        fields
+            .map(|ticks| ticks.parse::<u64>().expect("ticks"))
+            .sum()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Both fail only when it has already ended.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+impl Log {
+    /// Collects what `child` says, until it ends.
+    fn follow(&self, child: &mut Child) -> JoinHandle<()> {
+        let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        let log = self.clone();
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                log.0.lock().expect("nobody panics with it").push(line);
+            }
+        })
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.0.lock().expect("nobody panics with it").clone()
+    }
+
+    fn find(&self, message: &str) -> Option<Value> {
+        self.all(message).into_iter().next()
+    }
+
+    fn all(&self, message: &str) -> Vec<Value> {
+        let lines = self.lines();
+        let parsed = lines
+            .iter()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        parsed.filter(|line| line["message"] == message).collect()
+    }
+}
