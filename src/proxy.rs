@@ -15,12 +15,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
 use crate::auth::Authenticator;
-use crate::config::{ClaimHeader, Config};
+use crate::config::Config;
 use crate::drain::{Registry, Seat};
 use crate::http::{self, Accept, HeadLimits, NotOpened, Opened, Request};
 use crate::listener::{Accepted, Full, Permit, Permits};
 use crate::proto::handshake::reject::Reject;
-use crate::proto::handshake::server::{Opening, choose_subprotocol};
+use crate::proto::handshake::server::choose_subprotocol;
 use crate::proto::handshake::{Field, forward};
 use crate::proxy::session::{Awaiting, spawn_session};
 use crate::relay::Stop;
@@ -208,9 +208,18 @@ fn dial_request(
     let route = held.worker.config.routes.get(index)?;
     let opening = client.opening();
     let fields = client.fields();
-    let replaced: Vec<&str> = route.headers.iter().map(header_name).collect();
+    let replaced: Vec<&str> = route
+        .headers
+        .iter()
+        .map(|mapped| mapped.header.as_str())
+        .collect();
     let passed = forward::request_fields(&fields, &replaced);
     let origin = fields.iter().find(|(name, _)| *name == "origin");
+    let subprotocols = match route.policy.first_message {
+        // The client has been answered by then: the upstream may agree to that answer.
+        Some(_) => subprotocol.map(str::to_owned).into_iter().collect(),
+        None => opening.subprotocols().to_vec(),
+    };
     Some(Box::new(DialRequest {
         path_and_query: opening.path_and_query().to_owned(),
         host: opening.authority().to_owned(),
@@ -218,7 +227,7 @@ fn dial_request(
         client_ip: held.peer.ip().to_canonical(),
         scheme,
         request_id: request_id()?,
-        subprotocols: offered(route.policy.first_message.is_some(), opening, subprotocol),
+        subprotocols,
         passed: passed
             .into_iter()
             .map(|(name, value)| Field {
@@ -229,19 +238,6 @@ fn dial_request(
         mapped: Vec::new(),
         key: random()?,
     }))
-}
-
-/// Where the edge has already answered the client, the upstream may agree to what was
-/// answered; else it chooses from what the client offered.
-fn offered(answered: bool, opening: &Opening, chosen: Option<&str>) -> Vec<String> {
-    match (answered, chosen) {
-        (true, chosen) => chosen.map(str::to_owned).into_iter().collect(),
-        (false, _) => opening.subprotocols().to_vec(),
-    }
-}
-
-fn header_name(mapped: &ClaimHeader) -> &str {
-    &mapped.header
 }
 
 /// Steps 8 and 12, in the order the route asks for: the edge's own answer first, where the

@@ -12,7 +12,7 @@ mod leg;
 mod timing;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub use self::input::Tally;
 use self::input::{Input, Mode};
@@ -402,10 +402,6 @@ impl Session {
 /// Room beside the first message itself: frame headers of its fragments, and a control
 /// frame in between.
 const FIRST_MESSAGE_SLACK: usize = 1024;
-
-/// How long an answer in the peer's stead may take to leave, once the other peer has let
-/// the closing handshake's own time pass.
-const LATE_ANSWER: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,11 @@
 //! How a session ends: the one funnel [`Session::fail`], the closing handshake that the
 //! peers began, and the end of both legs.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::input::{Fate, Mode};
-use super::leg::{CloseOut, Injected, Leg, SlotKind};
-use super::{Closing, Event, LATE_ANSWER, Phase, Session};
+use super::leg::{CloseOut, Injected, SlotKind};
+use super::{Closing, Event, Phase, Session};
 use crate::proto::cause::{Cause, Verdict};
 use crate::proto::close::{self, CloseCode};
 use crate::proto::frame::{OpCode, encode_frame};
@@ -193,12 +193,6 @@ impl Session {
     }
 }
 
-impl Leg {
-    /// The code in the Close that got out, if one did.
-    pub(super) const fn sent_close_code(&self) -> Option<CloseCode> {
-        match self.close {
-            CloseOut::Sent => self.close_code,
-            _ => None,
-        }
-    }
-}
+/// How long an answer in the peer's stead may take to leave, once the other peer has let
+/// the closing handshake's own time pass.
+const LATE_ANSWER: Duration = Duration::from_secs(1);

@@ -163,6 +163,14 @@ impl Leg {
         }
     }
 
+    /// The code in the Close that got out, if one did.
+    pub const fn sent_close_code(&self) -> Option<CloseCode> {
+        match self.close {
+            CloseOut::Sent => self.close_code,
+            _ => None,
+        }
+    }
+
     /// Whether nothing is left to do on this leg.
     pub fn is_finished(&self) -> bool {
         !self.connected
