@@ -65,12 +65,14 @@ impl Authenticator {
         route: &Route,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
-        let Auth::FirstMessage { token_field, jwt } = &route.auth else {
+        let Auth::Token(auth) = &route.auth else {
             return Ok((Self(Method::Anyone), Vec::new()));
         };
         let mut problems = Vec::new();
-        let field = check_pointers(route, token_field.as_deref(), &mut problems);
-        let verifier = load_verifier(route, jwt, env, &mut problems);
+        let shape = auth.first_message();
+        let token_field = shape.and_then(|shape| shape.token_field.as_deref());
+        let field = check_pointers(route, token_field, &mut problems);
+        let verifier = load_verifier(route, &auth.jwt, env, &mut problems);
         match verifier {
             Some(verifier) if problems.iter().all(|p| p.severity == Severity::Warning) => {
                 let rule = TokenRule {

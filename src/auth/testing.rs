@@ -16,7 +16,10 @@ use jsonwebtoken::{EncodingKey, crypto};
 use serde_json::Value;
 
 use crate::auth::jwt::{Verifier, library_name};
-use crate::config::{Algorithm, Auth, ClaimHeader, Jwt, KeySource, Line, PathPattern, Route};
+use crate::config::{
+    Algorithm, Auth, ClaimHeader, Jwt, KeySource, Line, MessageShape, PathPattern, Route,
+    TokenAuth, TokenPlace,
+};
 use crate::proto::limits::{Limits, OnExcess, Quota, Rate};
 use crate::proto::policy::{Backpressure, Keepalive, OnSlowConsumer, Policy};
 
@@ -86,6 +89,19 @@ pub(super) fn good_claims(changes: Value) -> String {
         }
     }
     claims.to_string()
+}
+
+/// A token in the first message.
+pub(super) fn first_message_with(token_field: Option<&str>, jwt: Jwt) -> Auth {
+    let shape = MessageShape {
+        token_field: token_field.map(str::to_owned),
+        message_type: None,
+    };
+    Auth::Token(TokenAuth {
+        places: vec![TokenPlace::FirstMessage(shape)],
+        forward_token: false,
+        jwt,
+    })
 }
 
 /// A route that asks for a token, or for none.

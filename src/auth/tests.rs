@@ -8,10 +8,7 @@ use super::*;
 use crate::auth::testing::*;
 
 fn first_message(token_field: Option<&str>) -> Auth {
-    Auth::FirstMessage {
-        token_field: token_field.map(str::to_owned),
-        jwt: secret_jwt(),
-    }
+    first_message_with(token_field, secret_jwt())
 }
 
 fn authenticator(route: &Route) -> Authenticator {
@@ -113,10 +110,7 @@ fn warnings_come_with_the_authenticator() {
     let file = TempFile::new(SECRET);
     file.chmod(0o644);
     let jwt = jwt(crate::config::Algorithm::HS256, file.source());
-    let auth = Auth::FirstMessage {
-        token_field: None,
-        jwt,
-    };
+    let auth = first_message_with(None, jwt);
     let (_, warnings) = Authenticator::load(&route(auth, &[]), &env).expect("usable");
     let severities: Vec<_> = warnings.iter().map(|w| w.severity).collect();
     assert_eq!(severities, [Severity::Warning]);

@@ -61,7 +61,7 @@ enum Refusal {
 }
 
 fn minted(route: &Route, request: &TokenRequest) -> Result<String, Refusal> {
-    let Auth::FirstMessage { jwt, .. } = &route.auth else {
+    let Auth::Token(auth) = &route.auth else {
         return Err(Refusal::NoToken);
     };
     let asked = MintRequest {
@@ -70,5 +70,5 @@ fn minted(route: &Route, request: &TokenRequest) -> Result<String, Refusal> {
         claims: request.claims.clone(),
         signing_key: request.signing_key.clone(),
     };
-    mint(&route.name, jwt, &env, &asked, SystemTime::now()).map_err(Refusal::Mint)
+    mint(&route.name, &auth.jwt, &env, &asked, SystemTime::now()).map_err(Refusal::Mint)
 }

@@ -5,12 +5,12 @@ mod jwt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::config::Auth;
 use crate::config::answer::{Mismatch, Placed, Reported};
 use crate::config::file::{Section, Value};
 use crate::config::names;
 use crate::config::server::HANDSHAKE_TIMES;
 use crate::config::value::{checked, duration, flag, in_memory, size, text};
+use crate::config::{Auth, MessageShape, TokenAuth, TokenPlace};
 use crate::proto::policy::FirstMessage;
 
 /// Default of `timeout`: a client sends the token at once, so ten seconds forgive lost packets
@@ -109,10 +109,15 @@ fn first_message(section: &mut Section<'_>) -> Result<(Auth, Option<FirstMessage
         Ok(None) => Err(section.missing("jwt", "[route.auth.jwt]: what makes a token good")),
         Err(reported) => Err(reported),
     };
-    let auth = Auth::FirstMessage {
+    let shape = MessageShape {
         token_field: token_field?.map(|pointer| pointer.value),
-        jwt: jwt?,
+        message_type: None,
     };
+    let auth = Auth::Token(TokenAuth {
+        places: vec![TokenPlace::FirstMessage(shape)],
+        forward_token: false,
+        jwt: jwt?,
+    });
     let policy = FirstMessage {
         timeout: timeout?.value,
         max_size: in_memory(max_size?.value),

@@ -277,13 +277,54 @@ pub enum PathPattern {
 pub enum Auth {
     /// Anyone whose origin passes.
     None,
-    /// The first message carries the token; sizes and times are in [`Policy::first_message`].
-    FirstMessage {
-        /// JSON pointer into the message; `None`: the whole message is the token.
-        token_field: Option<String>,
-        /// What makes a token good.
-        jwt: Jwt,
-    },
+    /// Whoever brings a good token.
+    Token(TokenAuth),
+}
+
+/// `[route.auth]` of a route that asks for a token.
+#[derive(Clone, Debug)]
+pub struct TokenAuth {
+    /// The first of these in which a request has a token decides. At least one; the first
+    /// message is the last.
+    pub places: Vec<TokenPlace>,
+    /// Whether the upstream gets the header or the cookie that decided.
+    pub forward_token: bool,
+    /// What makes a token good.
+    pub jwt: Jwt,
+}
+
+/// Where a token travels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenPlace {
+    /// `Authorization: Bearer`.
+    Header,
+    /// The cookie of this name.
+    Cookie(String),
+    /// The subprotocol that begins with this.
+    Subprotocol(String),
+    /// The query parameter of this name.
+    Query(String),
+    /// The first message; sizes and times are in [`Policy::first_message`].
+    FirstMessage(MessageShape),
+}
+
+/// What a first message must look like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MessageShape {
+    /// JSON pointer to the token; `None`: the whole message is the token.
+    pub token_field: Option<String>,
+    /// What its member `type` must be; `None`: anything, or absent.
+    pub message_type: Option<&'static str>,
+}
+
+impl TokenAuth {
+    /// How a first message carries the token, where it does.
+    pub fn first_message(&self) -> Option<&MessageShape> {
+        self.places.iter().find_map(|place| match place {
+            TokenPlace::FirstMessage(shape) => Some(shape),
+            _ => None,
+        })
+    }
 }
 
 /// `[route.auth.jwt]`.

@@ -238,7 +238,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The first route that takes a token from a client of localhost.
+/// The first route that takes a token in the first message from a client of localhost.
 fn shown(config: &Config) -> Option<(Arc<Route>, Option<String>, Jwt)> {
     let is_here = |route: &Route| match &route.host {
         None => true,
@@ -247,8 +247,9 @@ fn shown(config: &Config) -> Option<(Arc<Route>, Option<String>, Jwt)> {
     };
     let mut routes = config.routes.iter().filter(|route| is_here(route));
     routes.find_map(|route| match &route.auth {
-        Auth::FirstMessage { token_field, jwt } => {
-            Some((Arc::clone(route), token_field.clone(), jwt.clone()))
+        Auth::Token(auth) => {
+            let field = auth.first_message()?.token_field.clone();
+            Some((Arc::clone(route), field, auth.jwt.clone()))
         }
         Auth::None => None,
     })

@@ -71,11 +71,15 @@ fn the_reference_says_what_the_demo_needs() {
     let route = &config.routes[0];
     assert_eq!((route.name.as_str(), &route.host), ("chat", &None));
     assert_eq!(route.path, PathPattern::Exact("/chat".to_owned()));
-    let Auth::FirstMessage { token_field, jwt } = &route.auth else {
+    let Auth::Token(auth) = &route.auth else {
         panic!("the reference asks for a token");
     };
-    assert_eq!(token_field.as_deref(), Some("/token"));
-    assert_eq!(jwt.key, KeySource::Env("TIDEGATE_JWT_SECRET".to_owned()));
+    let shape = auth.first_message().expect("in the first message");
+    assert_eq!(shape.token_field.as_deref(), Some("/token"));
+    assert_eq!(
+        auth.jwt.key,
+        KeySource::Env("TIDEGATE_JWT_SECRET".to_owned())
+    );
     assert_eq!(route.headers[0].header, "x-user-id");
     let endpoint = &config.upstreams[route.upstream].endpoints[0];
     assert_eq!((endpoint.host.as_str(), endpoint.port), ("127.0.0.1", 9001));
