@@ -9,7 +9,8 @@
 //! the first message and [`auth`] verifies the token in it; [`upstream`] dials and opens a
 //! WebSocket there; [`relay`] moves frames both ways, driving a
 //! [`Session`](proto::session::Session) that judges every one; at the end [`telemetry`]
-//! writes one record. [`proxy`] is where all that is written down, top to bottom; it is
+//! writes one record. What the edge itself asks of web services goes through [`outbound`].
+//! [`proxy`] is where all that is written down, top to bottom; it is
 //! the file to read first.
 //!
 //! # Invariants
@@ -50,6 +51,7 @@ pub mod demo;
 pub mod drain;
 pub mod http;
 pub mod listener;
+pub mod outbound;
 pub mod proto;
 pub mod proxy;
 pub mod relay;

@@ -5,6 +5,7 @@
 //! own, so that nothing of the handshake's memory stays with it.
 
 mod session;
+pub mod web_client;
 
 use std::net::SocketAddr;
 use std::rc::Rc;

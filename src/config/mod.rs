@@ -17,6 +17,7 @@ mod server;
 pub mod source;
 pub mod units;
 mod upstream;
+pub mod url;
 mod value;
 
 use std::fs::File;

@@ -1,7 +1,6 @@
 //! `[[upstream]]`: the WebSocket servers behind the edge.
 
 use std::collections::HashMap;
-use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use crate::config::answer::Reported;
 use crate::config::file::Section;
 use crate::config::names;
+use crate::config::url::{host_and_port, split_authority};
 use crate::config::value::{checked, duration};
 use crate::config::{Endpoint, Upstream};
 
@@ -122,15 +122,8 @@ fn endpoint(text: &str) -> Result<Endpoint, &'static str> {
         "http" | "https" => return Err("the scheme of a WebSocket endpoint is ws"),
         _ => return Err("the scheme is not ws"),
     }
-    if let Some(wrong) = rest.chars().find_map(misplaced) {
-        return Err(wrong);
-    }
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    if authority.contains('@') {
-        return Err("user names and passwords do not belong into an endpoint");
-    }
-    let (host, port) = host_and_port(authority)?;
+    let (authority, path) = split_authority(rest)?;
+    let (host, port) = host_and_port(authority, 80)?;
     let path_and_query = match path {
         "" => None,
         query if query.starts_with('?') => Some(format!("/{query}")),
@@ -142,53 +135,6 @@ fn endpoint(text: &str) -> Result<Endpoint, &'static str> {
         authority: authority.to_owned(),
         path_and_query,
     })
-}
-
-fn misplaced(c: char) -> Option<&'static str> {
-    match c {
-        '#' => Some("a fragment (#) never reaches a server"),
-        // RFC 3986 has no place for these in a URL.
-        '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}' => {
-            Some("a character that no URL may hold")
-        }
-        c if !c.is_ascii_graphic() => Some("a space, control or non-ASCII character"),
-        _ => None,
-    }
-}
-
-/// Splits `host[:port]`; the port of `ws` is 80 (RFC 6455 §3).
-fn host_and_port(authority: &str) -> Result<(String, u16), &'static str> {
-    let (host, rest) = match authority.strip_prefix('[') {
-        Some(bracketed) => {
-            let (host, rest) = bracketed
-                .split_once(']')
-                .ok_or("a bracket that is not closed")?;
-            host.parse::<Ipv6Addr>()
-                .map_err(|_| "no IPv6 address in the brackets")?;
-            (host, rest)
-        }
-        None => {
-            let end = authority.find(':').unwrap_or(authority.len());
-            let (host, rest) = authority.split_at(end);
-            if rest.matches(':').count() > 1 {
-                return Err("an IPv6 address needs brackets: ws://[::1]:9001");
-            }
-            if !names::is_host(host) {
-                return Err("no valid host name");
-            }
-            (host, rest)
-        }
-    };
-    let port = match rest.strip_prefix(':') {
-        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits
-            .parse()
-            .ok()
-            .filter(|port| *port != 0)
-            .ok_or("no port from 1 to 65535")?,
-        None if rest.is_empty() => 80,
-        _ => return Err("no port from 1 to 65535"),
-    };
-    Ok((host.to_ascii_lowercase(), port))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
-//! The client's end of TLS, for trying the edge out: it trusts one file and nothing else.
+//! The client's end of TLS: for the edge's own requests, and for trying the edge out.
 //!
-//! Owns no socket and sets no deadline. Nothing on the way of a served connection uses it.
+//! Owns whom such a client trusts: one file and nothing else, or the system's roots. Names,
+//! times and signatures are always verified; there is no way to switch that off. Owns no
+//! socket and sets no deadline.
 
 use std::fmt;
 use std::io;
@@ -20,31 +22,35 @@ use crate::tls::certificates;
 /// A connection of [`Connector::connect`].
 pub type ClientStream = tokio_rustls::client::TlsStream<TcpStream>;
 
-/// Connects to servers whose certificate is in one PEM file, or was issued by one of those.
+/// Connects to servers whose certificate was issued by a root that it trusts.
 #[derive(Clone)]
 pub struct Connector(TlsConnector);
 
 impl Connector {
-    /// Trusts the certificates of `file`, and no others. A self-signed certificate for a
-    /// server is its own root: names, times and signatures are verified as ever.
+    /// For the edge's own requests: trusts the certificates of the file `ca` and no others,
+    /// or without it the system's. Later connections resume the sessions of earlier ones.
+    ///
+    /// The system's are those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, where one of these is
+    /// set. Certificates among them that cannot be used are passed over.
+    ///
+    /// # Errors
+    /// No certificate that can be trusted is found.
+    pub fn to_services(ca: Option<&Path>) -> io::Result<Self> {
+        let roots = match ca {
+            Some(file) => roots_of(file)?,
+            None => system_roots()?,
+        };
+        Ok(Self(TlsConnector::from(Arc::new(client_config(roots)?))))
+    }
+
+    /// For trying the edge out: trusts the certificates of `file`, and no others. A
+    /// self-signed certificate for a server is its own root: names, times and signatures are
+    /// verified as ever.
     ///
     /// # Errors
     /// The file cannot be read or holds no certificate that can be trusted.
     pub fn trusting(file: &Path) -> io::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates::read_certificates(file)? {
-            roots.add(certificate).map_err(io::Error::other)?;
-        }
-        if roots.is_empty() {
-            let why = format!("no certificate in {}", file.display());
-            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-        }
-        let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let mut config = client_config(roots_of(file)?)?;
         // Each connection stands for another client, so none may know another's ticket.
         config.resumption = Resumption::disabled();
         Ok(Self(TlsConnector::from(Arc::new(config))))
@@ -74,6 +80,42 @@ impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connector").finish_non_exhaustive()
     }
+}
+
+fn client_config(roots: RootCertStore) -> io::Result<ClientConfig> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn roots_of(file: &Path) -> io::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates::read_certificates(file)? {
+        roots.add(certificate).map_err(io::Error::other)?;
+    }
+    if roots.is_empty() {
+        let why = format!("no certificate in {}", file.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    }
+    Ok(roots)
+}
+
+fn system_roots() -> io::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    if usable == 0 {
+        let why = match found.errors.first() {
+            Some(error) => format!("no root certificates in the system: {error}"),
+            None => "no root certificates in the system".to_owned(),
+        };
+        return Err(io::Error::new(io::ErrorKind::NotFound, why));
+    }
+    Ok(roots)
 }
 
 #[cfg(test)]
@@ -135,6 +177,8 @@ mod tests {
         let folder = Folder::new();
         let key = folder.files("a", &made(&["localhost"], -1, 100)).key;
         let error = Connector::trusting(&key).expect_err("refused");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        let error = Connector::to_services(Some(&key)).expect_err("refused");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -10,7 +10,7 @@
 //! - `sni.rs`: which certificate a client gets.
 //! - `stream.rs`: a TLS connection as an async stream.
 //! - `engine.rs`: the calls into rustls. `kept.rs`, `scratch.rs`: where bytes live.
-//! - `dev_cert.rs`: a certificate for trying things out. `connector.rs`: a client for it.
+//! - `dev_cert.rs`: a certificate for trying things out. `connector.rs`: the client's end.
 
 mod acceptor;
 mod certificates;
