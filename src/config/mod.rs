@@ -13,6 +13,7 @@ mod names;
 mod policy;
 pub mod problem;
 mod route;
+mod secret;
 mod server;
 pub mod source;
 pub mod units;

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use crate::config::answer::{Mismatch, Placed, Reported};
 use crate::config::file::{Section, Value};
-use crate::config::names;
-use crate::config::value::{duration, one_of, or_off, path};
-use crate::config::{Algorithm, Jwt, KeySource, Line};
+use crate::config::secret;
+use crate::config::value::{duration, one_of, or_off};
+use crate::config::{Algorithm, Jwt};
 
 /// Default of `leeway`: clocks that a time server sets differ by far less than 30 seconds.
 const LEEWAY: Duration = Duration::from_secs(30);
@@ -50,7 +50,7 @@ pub(super) fn jwt(mut section: Section<'_>) -> Result<Jwt, Reported> {
     // With `jwks` in its place, a missing `key` is no second problem.
     let key = match refused {
         Err(reported) if !section.has("key") => Err(reported),
-        _ => key(&mut section),
+        _ => secret::source(&mut section, "key", KEY),
     };
     let issuer = section.required("issuer", or_off(filled), ISSUER);
     let audience = section.required("audience", or_off(audience), AUDIENCE);
@@ -107,35 +107,6 @@ fn algorithm(section: &mut Section<'_>) -> Result<Algorithm, Reported> {
             Err(section.error("algorithms", written.line, found, allowed))
         }
     }
-}
-
-fn key(section: &mut Section<'_>) -> Result<(KeySource, Line), Reported> {
-    let table = |value: &Value<'_>| match value.is_table() {
-        true => Ok(()),
-        false => Err(Mismatch::new("a key in the file itself (not shown)", KEY)),
-    };
-    let line = section.required("key", table, KEY)?.at();
-    let mut keys = section.section_or_empty("key")?;
-    let env = keys.optional("env", variable);
-    let file = keys.optional("file", path);
-    let source = match (env, file) {
-        (Ok(Some(env)), Ok(None)) => Ok(KeySource::Env(env.value)),
-        (Ok(None), Ok(Some(file))) => Ok(KeySource::File(keys.resolve(&file.value))),
-        (Ok(None), Ok(None)) => Err(keys.error("", Some(line), "neither `env` nor `file`", KEY)),
-        (Ok(Some(_)), Ok(Some(_))) => Err(keys.error("", Some(line), "both `env` and `file`", KEY)),
-        (Err(reported), _) | (_, Err(reported)) => Err(reported),
-    };
-    keys.done();
-    Ok((source?, line))
-}
-
-/// The text is not printed when it is no name: it may be the secret itself.
-fn variable(value: &Value<'_>) -> Result<String, Mismatch> {
-    let name = value.text().filter(|name| names::is_variable(name));
-    name.map(str::to_owned).ok_or_else(|| {
-        let allowed = "the name of a variable, of letters, digits and _: \"TIDEGATE_JWT_SECRET\"";
-        Mismatch::new("no name of a variable (not shown)", allowed)
-    })
 }
 
 fn filled(value: &Value<'_>) -> Result<String, Mismatch> {
