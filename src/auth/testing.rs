@@ -21,7 +21,7 @@ use crate::config::{
     TokenAuth, TokenPlace,
 };
 use crate::proto::limits::{Limits, OnExcess, Quota, Rate};
-use crate::proto::policy::{Backpressure, Keepalive, OnSlowConsumer, Policy};
+use crate::proto::policy::{Backpressure, Keepalive, OnExpiry, OnSlowConsumer, Policy};
 
 pub(super) const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -130,6 +130,7 @@ fn policy() -> Policy {
     let second = Duration::from_secs(1);
     Policy {
         first_message: None,
+        on_expiry: OnExpiry::Ignore,
         limits: Limits {
             max_frame_size: 1,
             max_message_size: 1,

@@ -1,5 +1,6 @@
 //! `[route.auth]`: how a client proves who it is. What makes its token good is in `jwt`.
 
+mod expiry;
 mod jwt;
 
 use std::ops::RangeInclusive;
@@ -11,7 +12,7 @@ use crate::config::names;
 use crate::config::server::HANDSHAKE_TIMES;
 use crate::config::value::{checked, duration, flag, in_memory, size, text};
 use crate::config::{Auth, MessageShape, TokenAuth, TokenPlace};
-use crate::proto::policy::FirstMessage;
+use crate::proto::policy::{FirstMessage, OnExpiry};
 
 /// Default of `timeout`: a client sends the token at once, so ten seconds forgive lost packets
 /// and a token that must first be fetched, and a silent stranger holds its slot no longer.
@@ -30,12 +31,14 @@ const LONGEST_REPLY: usize = 4 << 10;
 const METHOD: &str = "\"first-message\", or \"none\" to admit everyone whose origin passes";
 
 /// Keys of `[route.auth]` that say how the first message is read.
-const OF_FIRST_MESSAGE: [&str; 6] = [
+const OF_FIRST_MESSAGE: [&str; 8] = [
     "token_field",
     "timeout",
     "max_size",
     "forward",
     "reply",
+    "on_expiry",
+    "expiry_notice",
     "jwt",
 ];
 
@@ -45,8 +48,15 @@ enum Method {
     FirstMessage,
 }
 
+/// What `[route.auth]` says.
+pub(super) struct Read {
+    pub(super) auth: Auth,
+    pub(super) first_message: Option<FirstMessage>,
+    pub(super) on_expiry: OnExpiry,
+}
+
 /// Reads `[route.auth]` of a route.
-pub(super) fn auth(route: &mut Section<'_>) -> Result<(Auth, Option<FirstMessage>), Reported> {
+pub(super) fn auth(route: &mut Section<'_>) -> Result<Read, Reported> {
     let Some(mut section) = route.section("auth")? else {
         return Err(route.missing("auth", &format!("[route.auth] with method = {METHOD}")));
     };
@@ -76,10 +86,7 @@ fn method(value: &Value<'_>) -> Result<Method, Mismatch> {
     }
 }
 
-fn without_token(
-    section: &mut Section<'_>,
-    method: &Placed<Method>,
-) -> (Auth, Option<FirstMessage>) {
+fn without_token(section: &mut Section<'_>, method: &Placed<Method>) -> Read {
     for key in OF_FIRST_MESSAGE {
         if section.has(key) {
             let found = format!("`{key}` beside method = \"none\", which reads no token");
@@ -94,16 +101,21 @@ fn without_token(
         found,
         "method = \"first-message\" with [route.auth.jwt]",
     );
-    (Auth::None, None)
+    Read {
+        auth: Auth::None,
+        first_message: None,
+        on_expiry: OnExpiry::Ignore,
+    }
 }
 
-fn first_message(section: &mut Section<'_>) -> Result<(Auth, Option<FirstMessage>), Reported> {
+fn first_message(section: &mut Section<'_>) -> Result<Read, Reported> {
     let pointer = "a JSON pointer (RFC 6901): \"/token\", \"/auth/jwt\"";
     let token_field = section.optional("token_field", checked(names::pointer, pointer));
     let timeout = section.or("timeout", duration(HANDSHAKE_TIMES), TIMEOUT);
     let max_size = section.or("max_size", size(MAX_SIZES), MAX_SIZE);
     let forward = section.or("forward", flag, false);
     let reply = section.optional("reply", reply);
+    let on_expiry = expiry::on_expiry(section);
     let jwt = match section.section("jwt") {
         Ok(Some(keys)) => jwt::jwt(keys),
         Ok(None) => Err(section.missing("jwt", "[route.auth.jwt]: what makes a token good")),
@@ -118,13 +130,17 @@ fn first_message(section: &mut Section<'_>) -> Result<(Auth, Option<FirstMessage
         forward_token: false,
         jwt: jwt?,
     });
-    let policy = FirstMessage {
+    let first_message = FirstMessage {
         timeout: timeout?.value,
         max_size: in_memory(max_size?.value),
         forward: forward?.value,
         reply: reply?.map(|reply| reply.value),
     };
-    Ok((auth, Some(policy)))
+    Ok(Read {
+        auth,
+        first_message: Some(first_message),
+        on_expiry: on_expiry?,
+    })
 }
 
 fn reply(value: &Value<'_>) -> Result<String, Mismatch> {

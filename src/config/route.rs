@@ -13,7 +13,7 @@ use crate::config::{
     Auth, ClaimHeader, HostPattern, Line, PathPattern, Route, auth, names, policy,
 };
 use crate::proto::origin::OriginPattern;
-use crate::proto::policy::{FirstMessage, Policy};
+use crate::proto::policy::Policy;
 
 /// Default of `close_timeout`: the peer's answer to a Close is one round trip; five seconds
 /// forgive lost packets, and a dead connection holds its memory no longer.
@@ -89,7 +89,11 @@ fn route(
     let (host, path) = place?;
     let (origins, allow_missing_origin) = origins?;
     let (subprotocols, subprotocols_required) = subprotocols?;
-    let (auth, first_message) = auth?;
+    let auth::Read {
+        auth,
+        first_message,
+        on_expiry,
+    } = auth?;
     Ok(Route {
         name: name?,
         host,
@@ -103,6 +107,7 @@ fn route(
         headers: headers?,
         policy: Arc::new(Policy {
             first_message,
+            on_expiry,
             limits: limits?,
             backpressure: backpressure?,
             keepalive: keepalive?,
@@ -215,12 +220,15 @@ fn upstream(
 /// `[route.headers]`: a name once in any spelling, and only beside a token to fill it from.
 fn headers(
     section: &mut Section<'_>,
-    auth: &Result<(Auth, Option<FirstMessage>), Reported>,
+    auth: &Result<auth::Read, Reported>,
 ) -> Result<Vec<ClaimHeader>, Reported> {
     let Some(table) = section.section("headers")? else {
         return Ok(Vec::new());
     };
-    if let Ok((Auth::None, _)) = auth {
+    if let Ok(auth::Read {
+        auth: Auth::None, ..
+    }) = auth
+    {
         let found =
             "[route.headers] beside method = \"none\": there are no claims to fill them from";
         section.error(

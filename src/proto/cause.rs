@@ -105,6 +105,10 @@ pub enum Cause {
     TokenTimeout,
     /// The first message held no good token. The reason is in the log only.
     TokenRefused,
+    /// The token that admitted the session has expired.
+    TokenExpired,
+    /// The token that admitted the session was revoked.
+    TokenRevoked,
     /// A frame above its limit.
     FrameTooBig(Side),
     /// A message above its limit.
@@ -149,6 +153,8 @@ impl Cause {
             | Self::Vanished(side) => Some(side),
             Self::TokenTimeout
             | Self::TokenRefused
+            | Self::TokenExpired
+            | Self::TokenRevoked
             | Self::QuotaExceeded(_)
             | Self::SlowConsumer
             | Self::PongMissing => Some(Side::Downstream),
@@ -165,7 +171,10 @@ impl Cause {
             // when the other peer gives none.
             Self::Closed { code, .. } => (code.unwrap_or(NORMAL), ""),
             Self::TokenTimeout => (CloseCode::TIMEOUT, "no token in time"),
-            Self::TokenRefused => (CloseCode::UNAUTHORIZED, "unauthorized"),
+            // One wording: what was wrong with a token helps nobody but a forger.
+            Self::TokenRefused | Self::TokenExpired | Self::TokenRevoked => {
+                (CloseCode::UNAUTHORIZED, "unauthorized")
+            }
             Self::FrameTooBig(_) => (CloseCode::TOO_BIG, "frame too big"),
             Self::MessageTooBig(_) => (CloseCode::TOO_BIG, "message too big"),
             Self::QuotaExceeded(_) => (CloseCode::POLICY_VIOLATION, "rate exceeded"),
@@ -208,6 +217,8 @@ impl Cause {
             Self::Closed { .. } => "closed",
             Self::TokenTimeout => "token_timeout",
             Self::TokenRefused => "token_refused",
+            Self::TokenExpired => "token_expired",
+            Self::TokenRevoked => "token_revoked",
             Self::FrameTooBig(_) => "frame_too_big",
             Self::MessageTooBig(_) => "message_too_big",
             Self::QuotaExceeded(QuotaKind::Messages) => "message_quota_exceeded",
@@ -255,6 +266,8 @@ mod tests {
         let cases = [
             (Cause::TokenTimeout, 3008, 1001),
             (Cause::TokenRefused, 3000, 1001),
+            (Cause::TokenExpired, 3000, 1001),
+            (Cause::TokenRevoked, 3000, 1001),
             (Cause::FrameTooBig(D), 1009, 1001),
             (Cause::FrameTooBig(U), 1014, 1009),
             (Cause::MessageTooBig(D), 1009, 1001),

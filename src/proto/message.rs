@@ -52,6 +52,11 @@ pub struct Message {
 }
 
 impl Message {
+    /// Whether the next data frame must continue a message.
+    pub const fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// Judges the header of a data frame, and remembers it.
     ///
     /// # Errors

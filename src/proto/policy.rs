@@ -54,11 +54,35 @@ pub struct FirstMessage {
     pub reply: Option<String>,
 }
 
+/// What happens when the token that admitted a session expires.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OnExpiry {
+    /// Nothing: the token counted at admission.
+    #[default]
+    Ignore,
+    /// The session ends.
+    Close {
+        /// What the client is told before.
+        notice: Option<ExpiryNotice>,
+    },
+}
+
+/// A text message for the client, some time before its token expires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpiryNotice {
+    /// How long before; at once when the token expires sooner.
+    pub before: Duration,
+    /// The text.
+    pub message: String,
+}
+
 /// Everything a session obeys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// `None`: the request head already decided.
     pub first_message: Option<FirstMessage>,
+    /// Whether a session outlives its token.
+    pub on_expiry: OnExpiry,
     /// Sizes and quotas.
     pub limits: Limits,
     /// Watermarks and slow consumers.

@@ -9,6 +9,7 @@ mod deciding;
 mod input;
 mod judging;
 mod leg;
+mod life;
 mod timing;
 
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use std::time::Instant;
 pub use self::input::Tally;
 use self::input::{Input, Mode};
 use self::leg::{CloseOut, Leg, SlotKind};
+pub use self::life::Admitted;
+use self::life::{Life, Saying};
 use self::timing::Timers;
 use crate::proto::cause::{Cause, DialFailure};
 use crate::proto::close::CloseCode;
@@ -50,10 +53,10 @@ pub enum Event {
 }
 
 /// The answer to [`Event::VerifyToken`]. The reason of a refusal is the log's affair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenVerdict {
     /// The token is good.
-    Admitted,
+    Admitted(Admitted),
     /// It is not.
     Refused,
 }
@@ -111,6 +114,10 @@ pub struct Session {
     legs: Sides<Leg>,
     meters: Meters,
     timers: Timers,
+    /// What is kept of the token; nothing where there is none, or nothing to keep.
+    life: Option<Box<Life>>,
+    /// At most one: a newer replaces it.
+    saying: Option<Box<Saying>>,
     event: Option<Event>,
     mask_keys: MaskKeys,
 }
@@ -161,6 +168,8 @@ impl Session {
             },
             meters,
             timers,
+            life: None,
+            saying: None,
             event: None,
             mask_keys,
         }
@@ -277,6 +286,9 @@ impl Session {
         if leg.close == CloseOut::Taken {
             leg.close = CloseOut::Sent;
         }
+        if to == Side::Downstream {
+            self.say_if_possible();
+        }
         self.watch_slow_consumer(to, now);
         self.check_ended();
     }
@@ -311,8 +323,9 @@ impl Session {
         };
         match verdict {
             TokenVerdict::Refused => self.fail(Cause::TokenRefused, now),
-            TokenVerdict::Admitted => {
+            TokenVerdict::Admitted(admitted) => {
                 let first_message = std::mem::take(first_message);
+                self.keep(admitted);
                 self.phase = Phase::AwaitUpstream { first_message };
                 self.event = Some(Event::Dial);
             }
@@ -345,6 +358,7 @@ impl Session {
                 self.pipes.upstream.push(&frame);
             }
         }
+        self.say_if_possible();
         // What came behind the first message waited unjudged.
         self.judge(Side::Downstream, now);
     }

@@ -10,7 +10,9 @@ use crate::proto::cause::Cause;
 use crate::proto::close::CloseCode;
 use crate::proto::frame::{Fin, Header, OpCode, apply_mask, encode_frame};
 use crate::proto::limits::{Limits, OnExcess, Quota, Rate};
-use crate::proto::policy::{Backpressure, FirstMessage, Keepalive, OnSlowConsumer, Policy};
+use crate::proto::policy::{
+    Backpressure, FirstMessage, Keepalive, OnExpiry, OnSlowConsumer, Policy,
+};
 use crate::proto::session::{Event, MaskKeys, Session};
 use crate::proto::side::{Side, Sides};
 
@@ -52,6 +54,7 @@ pub struct Sim {
 pub fn policy() -> Policy {
     Policy {
         first_message: None,
+        on_expiry: OnExpiry::Ignore,
         limits: Limits {
             max_frame_size: 1 << 20,
             max_message_size: 1 << 20,

@@ -11,7 +11,7 @@ use crate::auth::Admission;
 use crate::http::Opened;
 use crate::proto::cause::DialFailure;
 use crate::proto::handshake::Field;
-use crate::proto::session::{Event, MaskKeys, Session, TokenVerdict};
+use crate::proto::session::{Admitted, Event, MaskKeys, Session, TokenVerdict};
 use crate::proxy::{Held, random};
 use crate::relay::Relay;
 use crate::telemetry::{Record, chain};
@@ -127,15 +127,20 @@ impl Running {
         let Some(authenticator) = self.held.worker.authenticators.get(self.index) else {
             return TokenVerdict::Refused;
         };
-        match authenticator.admit(first_message, SystemTime::now()) {
+        let clock = SystemTime::now();
+        match authenticator.admit(first_message, clock) {
             Ok(Admission {
-                subject, headers, ..
+                subject,
+                expires_at,
+                headers,
             }) => {
                 self.subject = subject;
                 if let Some(request) = &mut self.request {
                     request.mapped = headers.into_iter().map(field).collect();
                 }
-                TokenVerdict::Admitted
+                TokenVerdict::Admitted(Admitted {
+                    expires: expires_at.and_then(|at| instant(at, clock)),
+                })
             }
             Err(refused) => {
                 self.detail = Some(chain(&refused));
@@ -174,6 +179,12 @@ fn field((name, value): (String, String)) -> Field {
         name,
         value: value.into_bytes(),
     }
+}
+
+/// A moment of the wall clock, which reads `clock` now, on the clock that sessions read: what
+/// happens to the wall clock later moves no deadline. `None`: so far off that it never comes.
+fn instant(at: SystemTime, clock: SystemTime) -> Option<Instant> {
+    now().checked_add(at.duration_since(clock).unwrap_or_default())
 }
 
 /// The clock as the session reads it: tokio's, so that tests can move it.

@@ -7,7 +7,7 @@ use super::*;
 use crate::config::{Auth, Line};
 use crate::proto::limits::{Limits, OnExcess, Quota, Rate};
 use crate::proto::origin::OriginRefused;
-use crate::proto::policy::{Backpressure, Keepalive, OnSlowConsumer, Policy};
+use crate::proto::policy::{Backpressure, Keepalive, OnExpiry, OnSlowConsumer, Policy};
 
 /// `host` and `path` are written as in the configuration; the name is both together.
 fn route(host: &str, path: &str) -> Arc<Route> {
@@ -40,6 +40,7 @@ fn policy() -> Policy {
     let second = Duration::from_secs(1);
     Policy {
         first_message: None,
+        on_expiry: OnExpiry::Ignore,
         limits: Limits {
             max_frame_size: 1,
             max_message_size: 1,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tidegate::proto::frame::{OpCode, encode_frame};
 use tidegate::proto::limits::{Limits, OnExcess, Quota, Rate};
-use tidegate::proto::policy::{Backpressure, Keepalive, OnSlowConsumer, Policy};
+use tidegate::proto::policy::{Backpressure, Keepalive, OnExpiry, OnSlowConsumer, Policy};
 use tidegate::proto::session::{MaskKeys, Session};
 use tidegate::proto::side::Side;
 
@@ -71,6 +71,7 @@ fn policy() -> Policy {
     };
     Policy {
         first_message: None,
+        on_expiry: OnExpiry::Ignore,
         limits: Limits {
             max_frame_size: 64 * 1024,
             max_message_size: 1024 * 1024,

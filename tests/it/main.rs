@@ -9,6 +9,7 @@ mod config;
 mod demo;
 mod descriptors;
 mod drain;
+mod expiry;
 mod handshake;
 mod keepalive;
 mod limits;

@@ -125,6 +125,8 @@ impl Session {
         self.phase = Phase::Closing(Closing { cause, deadline });
         self.event = None;
         self.timers.handle_closing();
+        self.life = None;
+        self.saying = None;
     }
 
     fn end(&mut self, cause: Cause) {

@@ -278,6 +278,9 @@ impl Session {
             }
         }
         self.admit(from, n, if ends { Ends::Frame } else { Ends::Inside });
+        if ends && self.saying.is_some() {
+            self.say_if_possible();
+        }
         Step::Again
     }
 

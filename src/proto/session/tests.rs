@@ -37,7 +37,8 @@ fn admitted(mut sim: Sim) -> Sim {
         sim.events.pop(),
         Some(Event::VerifyToken("token".to_owned()))
     );
-    sim.session.handle_token(TokenVerdict::Admitted, sim.now);
+    sim.session
+        .handle_token(TokenVerdict::Admitted(Admitted::default()), sim.now);
     sim.drive();
     assert_eq!(sim.events.pop(), Some(Event::Dial));
     sim.session.handle_dialed(Ok(()), sim.now);
@@ -377,7 +378,8 @@ mod first_messages {
         sent.extend(&behind);
         sim.send(Downstream, &sent);
         assert!(sim.session.space(Downstream).is_empty());
-        sim.session.handle_token(TokenVerdict::Admitted, sim.now);
+        sim.session
+            .handle_token(TokenVerdict::Admitted(Admitted::default()), sim.now);
         sim.session.handle_dialed(Ok(()), sim.now);
         sim.drive();
         assert_eq!(sim.wires.upstream.taken, behind);
@@ -478,7 +480,8 @@ mod first_messages {
         ] {
             let mut sim = awaiting_token();
             sim.send(Downstream, &frame(Downstream, OpCode::Text, b"token"));
-            sim.session.handle_token(TokenVerdict::Admitted, sim.now);
+            sim.session
+                .handle_token(TokenVerdict::Admitted(Admitted::default()), sim.now);
             sim.session.handle_dialed(Err(failure), sim.now);
             sim.drive();
             assert_eq!(sim.close_code(Downstream), Some(code));
@@ -527,7 +530,8 @@ mod first_messages {
             Downstream,
             &frame(Downstream, OpCode::Text, &[b'a'; 10_000]),
         );
-        sim.session.handle_token(TokenVerdict::Admitted, sim.now);
+        sim.session
+            .handle_token(TokenVerdict::Admitted(Admitted::default()), sim.now);
         sim.session.handle_dialed(Ok(()), sim.now);
         sim.drive();
         assert!(!sim.session.space(Downstream).is_empty());
@@ -1216,7 +1220,7 @@ mod properties {
             }
             sim.session.handle_drain(sim.now);
             sim.session.handle_timeout(sim.now + Duration::from_secs(100_000));
-            sim.session.handle_token(TokenVerdict::Admitted, sim.now);
+            sim.session.handle_token(TokenVerdict::Admitted(Admitted::default()), sim.now);
             sim.session.handle_dialed(Ok(()), sim.now);
             sim.drive();
             prop_assert_eq!(sim.session.summary(), summary);

@@ -25,7 +25,9 @@ pub struct Timers {
     pings: u32,
     idle: Option<Instant>,
     last_data: Instant,
-    lifetime: Option<Instant>,
+    /// The nearest of the session's lifetime, its token's expiry and the notice of that:
+    /// one deadline for all that comes once, if at all, so that they cost the others nothing.
+    pub(super) milestone: Option<Instant>,
 }
 
 /// A ping that waits for its answer.
@@ -45,7 +47,7 @@ impl Timers {
             pings: 0,
             idle: None,
             last_data: now,
-            lifetime: keepalive.max_lifetime.map(|span| now + span),
+            milestone: keepalive.max_lifetime.map(|span| now + span),
         }
     }
 
@@ -92,7 +94,7 @@ impl Timers {
         self.ping = None;
         self.pong = None;
         self.idle = None;
-        self.lifetime = None;
+        self.milestone = None;
     }
 
     fn ping_payload(&mut self) -> Vec<u8> {
@@ -116,7 +118,7 @@ impl Session {
             timers.ping,
             timers.pong.as_ref().map(|pong| pong.deadline),
             timers.idle,
-            timers.lifetime,
+            timers.milestone,
             self.inputs
                 .downstream
                 .throttle
@@ -173,8 +175,8 @@ impl Session {
     }
 
     fn handle_keepalive(&mut self, now: Instant) {
-        if is_due(self.timers.lifetime, now) {
-            self.fail(Cause::LifetimeOver, now);
+        if is_due(self.timers.milestone, now) {
+            self.handle_milestone(now);
         }
         if is_due(self.timers.idle, now)
             && let Some(span) = self.policy.keepalive.idle_timeout
@@ -236,6 +238,6 @@ impl Session {
     }
 }
 
-fn is_due(deadline: Option<Instant>, now: Instant) -> bool {
+pub(super) fn is_due(deadline: Option<Instant>, now: Instant) -> bool {
     deadline.is_some_and(|deadline| deadline <= now)
 }

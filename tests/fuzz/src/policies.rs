@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use tidegate::proto::limits::{Limits, OnExcess, Quota, Rate};
-use tidegate::proto::policy::{Backpressure, FirstMessage, Keepalive, OnSlowConsumer, Policy};
+use tidegate::proto::policy::{
+    Backpressure, ExpiryNotice, FirstMessage, Keepalive, OnExpiry, OnSlowConsumer, Policy,
+};
 
 /// A policy that nothing in it contradicts.
 #[derive(Clone, Debug)]
@@ -37,6 +39,7 @@ impl<'a> Arbitrary<'a> for AnyPolicy {
                 max_lifetime: option(u, |u| seconds(u, 1, 1_000))?,
             },
             close_timeout: seconds(u, 1, 20)?,
+            on_expiry: on_expiry(u)?,
         };
         Ok(Self(policy))
     }
@@ -51,6 +54,19 @@ fn first_message(u: &mut Unstructured<'_>) -> Result<Option<FirstMessage>> {
             reply: option(u, |_| Ok("ready".to_owned()))?,
         })
     })
+}
+
+fn on_expiry(u: &mut Unstructured<'_>) -> Result<OnExpiry> {
+    if u.arbitrary()? {
+        return Ok(OnExpiry::Ignore);
+    }
+    let notice = option(u, |u| {
+        Ok(ExpiryNotice {
+            before: seconds(u, 1, 60)?,
+            message: "expiring".to_owned(),
+        })
+    })?;
+    Ok(OnExpiry::Close { notice })
 }
 
 fn limits(u: &mut Unstructured<'_>) -> Result<Limits> {

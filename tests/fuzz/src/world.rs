@@ -255,7 +255,7 @@ impl World {
     fn check(&mut self) {
         let backpressure = &self.policy.backpressure;
         let first = self.policy.first_message.as_ref();
-        // The forwarded first message and the reply come on top of the watermark.
+        // The forwarded first message, the reply and the notice come on top of the watermark.
         let extra = first.map_or(0, |first| first.max_size + 100);
         for side in BOTH {
             let buffered = self.session.buffered_amount(side);

@@ -16,7 +16,7 @@ use tidegate::proto::cause::Cause;
 use tidegate::proto::frame::{Fin, OpCode};
 use tidegate::proto::limits::{Limits, OnExcess};
 use tidegate::proto::policy::{OnSlowConsumer, Policy};
-use tidegate::proto::session::{Event, MaskKeys, Session, TokenVerdict};
+use tidegate::proto::session::{Admitted, Event, MaskKeys, Session, TokenVerdict};
 use tidegate::proto::side::Side;
 use tidegate::relay::{Relay, Stop};
 use tidegate_fuzz::frames::{Piece, frame};
@@ -147,7 +147,7 @@ async fn anything(
             Event::VerifyToken(_) => {
                 relay
                     .session_mut()
-                    .handle_token(TokenVerdict::Admitted, now);
+                    .handle_token(TokenVerdict::Admitted(Admitted::default()), now);
             }
             Event::Dial => {
                 relay.connect(server.clone(), Bytes::new());

@@ -10,11 +10,14 @@ use std::time::Duration;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use tidegate::proto::cause::DialFailure;
-use tidegate::proto::session::{Event, TokenVerdict};
+use tidegate::proto::session::{Admitted, Event, TokenVerdict};
 use tidegate::proto::side::Side;
 use tidegate_fuzz::frames::Piece;
 use tidegate_fuzz::policies::AnyPolicy;
 use tidegate_fuzz::world::{BOTH, World};
+
+/// Of a good token; a step in time is at most 65 seconds.
+const TOKEN_LIFE: Duration = Duration::from_secs(40);
 
 #[derive(Arbitrary, Debug)]
 enum Op {
@@ -100,7 +103,9 @@ fn send(world: &mut World, from: Side, piece: &Piece) {
 
 fn answer_token(world: &mut World, good: bool) {
     let verdict = if good {
-        TokenVerdict::Admitted
+        TokenVerdict::Admitted(Admitted {
+            expires: Some(world.now + TOKEN_LIFE),
+        })
     } else {
         TokenVerdict::Refused
     };

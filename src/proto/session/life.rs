@@ -1,0 +1,127 @@
+//! The life of the token that admitted a session: what is kept of it, the notice before it
+//! expires, and the end.
+//!
+//! All of it is cold: it lies in a box of its own, and shares one deadline with the maximum
+//! lifetime.
+
+use std::time::Instant;
+
+use super::input::Mode;
+use super::timing::is_due;
+use super::{Phase, Session};
+use crate::proto::cause::Cause;
+use crate::proto::frame::{OpCode, encode_frame};
+use crate::proto::policy::OnExpiry;
+
+/// What a session keeps of the token that admitted it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admitted {
+    /// The moment from which the token would be refused; `None`: it never expires.
+    pub expires: Option<Instant>,
+}
+
+/// The deadlines that the milestone is the nearest of.
+#[derive(Debug)]
+pub(super) struct Life {
+    /// The maximum lifetime's.
+    lifetime: Option<Instant>,
+    expires: Instant,
+    notice: Option<Instant>,
+}
+
+/// A text frame of the edge's own for the client, which waits for room and for the end of the
+/// upstream's message under way.
+#[derive(Debug)]
+pub(super) struct Saying {
+    frame: Vec<u8>,
+}
+
+impl Life {
+    fn nearest(&self) -> Instant {
+        [self.lifetime, self.notice]
+            .into_iter()
+            .flatten()
+            .fold(self.expires, Instant::min)
+    }
+}
+
+impl Session {
+    /// Keeps what matters of a token, in place of an older one.
+    pub(super) fn keep(&mut self, admitted: Admitted) {
+        let lifetime = match self.life.take() {
+            Some(older) => older.lifetime,
+            None => self.timers.milestone,
+        };
+        self.timers.milestone = lifetime;
+        let (Some(expires), OnExpiry::Close { notice }) =
+            (admitted.expires, &self.policy.on_expiry)
+        else {
+            return;
+        };
+        let notice = notice
+            .as_ref()
+            .map(|notice| expires.checked_sub(notice.before).unwrap_or(expires));
+        let life = Life {
+            lifetime,
+            expires,
+            notice,
+        };
+        self.timers.milestone = Some(life.nearest());
+        self.life = Some(Box::new(life));
+    }
+
+    /// The token was revoked: ends the session at the next boundary of each leg.
+    pub fn handle_revoked(&mut self, now: Instant) {
+        self.fail(Cause::TokenRevoked, now);
+    }
+
+    /// The milestone is reached: which of the deadlines was it?
+    pub(super) fn handle_milestone(&mut self, now: Instant) {
+        let Some(life) = &mut self.life else {
+            self.fail(Cause::LifetimeOver, now);
+            return;
+        };
+        if life.expires <= now {
+            self.fail(Cause::TokenExpired, now);
+            return;
+        }
+        if is_due(life.lifetime, now) {
+            self.fail(Cause::LifetimeOver, now);
+            return;
+        }
+        let notify = is_due(life.notice, now);
+        if notify {
+            life.notice = None;
+        }
+        self.timers.milestone = Some(life.nearest());
+        if let OnExpiry::Close {
+            notice: Some(notice),
+        } = &self.policy.on_expiry
+            && notify
+        {
+            let frame = encode_frame(OpCode::Text, None, notice.message.as_bytes());
+            self.saying = Some(Box::new(Saying { frame }));
+            self.say_if_possible();
+        }
+    }
+
+    /// Puts the edge's own text behind what the upstream has sent, if one waits, no message
+    /// of the upstream's is open (RFC 6455 §5.4) and the client has room for it.
+    pub(super) fn say_if_possible(&mut self) {
+        let input = &self.inputs.upstream;
+        let is_between =
+            input.mode == Mode::Relay && input.frame.is_none() && !input.message.is_open();
+        let has_room =
+            self.pipes.upstream.admitted_amount() < self.policy.backpressure.high_watermark;
+        if matches!(self.phase, Phase::Relaying)
+            && is_between
+            && has_room
+            && let Some(Saying { frame }) = self.saying.take().map(|saying| *saying)
+        {
+            self.pipes.upstream.push(&frame);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
