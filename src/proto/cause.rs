@@ -109,6 +109,10 @@ pub enum Cause {
     TokenExpired,
     /// The token that admitted the session was revoked.
     TokenRevoked,
+    /// The token is good, and whoever is asked about its bearer said no.
+    AdmissionForbidden,
+    /// Nobody could say whether the client may come in.
+    AdmissionUnavailable,
     /// A frame above its limit.
     FrameTooBig(Side),
     /// A message above its limit.
@@ -154,12 +158,17 @@ impl Cause {
             Self::TokenTimeout
             | Self::TokenRefused
             | Self::TokenExpired
+            | Self::AdmissionForbidden
             | Self::TokenRevoked
             | Self::QuotaExceeded(_)
             | Self::SlowConsumer
             | Self::PongMissing => Some(Side::Downstream),
             Self::DialFailed(_) => Some(Side::Upstream),
-            Self::Idle | Self::LifetimeOver | Self::Drained | Self::Internal => None,
+            Self::AdmissionUnavailable
+            | Self::Idle
+            | Self::LifetimeOver
+            | Self::Drained
+            | Self::Internal => None,
         }
     }
 
@@ -175,6 +184,8 @@ impl Cause {
             Self::TokenRefused | Self::TokenExpired | Self::TokenRevoked => {
                 (CloseCode::UNAUTHORIZED, "unauthorized")
             }
+            Self::AdmissionForbidden => (CloseCode::FORBIDDEN, "forbidden"),
+            Self::AdmissionUnavailable => (CloseCode::TRY_AGAIN_LATER, "temporarily unavailable"),
             Self::FrameTooBig(_) => (CloseCode::TOO_BIG, "frame too big"),
             Self::MessageTooBig(_) => (CloseCode::TOO_BIG, "message too big"),
             Self::QuotaExceeded(_) => (CloseCode::POLICY_VIOLATION, "rate exceeded"),
@@ -219,6 +230,8 @@ impl Cause {
             Self::TokenRefused => "token_refused",
             Self::TokenExpired => "token_expired",
             Self::TokenRevoked => "token_revoked",
+            Self::AdmissionForbidden => "admission_forbidden",
+            Self::AdmissionUnavailable => "admission_unavailable",
             Self::FrameTooBig(_) => "frame_too_big",
             Self::MessageTooBig(_) => "message_too_big",
             Self::QuotaExceeded(QuotaKind::Messages) => "message_quota_exceeded",
@@ -242,7 +255,7 @@ impl Cause {
     /// Whether the operator can act on it: the upstream's fault, or ours.
     pub const fn is_operators(self) -> bool {
         match self {
-            Self::Internal | Self::DialFailed(_) => true,
+            Self::Internal | Self::DialFailed(_) | Self::AdmissionUnavailable => true,
             Self::Closed { .. } => false,
             _ => matches!(self.side(), Some(Side::Upstream)),
         }
@@ -268,6 +281,8 @@ mod tests {
             (Cause::TokenRefused, 3000, 1001),
             (Cause::TokenExpired, 3000, 1001),
             (Cause::TokenRevoked, 3000, 1001),
+            (Cause::AdmissionForbidden, 3003, 1001),
+            (Cause::AdmissionUnavailable, 1013, 1001),
             (Cause::FrameTooBig(D), 1009, 1001),
             (Cause::FrameTooBig(U), 1014, 1009),
             (Cause::MessageTooBig(D), 1009, 1001),

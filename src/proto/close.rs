@@ -29,6 +29,8 @@ impl CloseCode {
     pub const BAD_GATEWAY: Self = Self(1014);
     /// The token is missing or no good (IANA registry: Unauthorized).
     pub const UNAUTHORIZED: Self = Self(3000);
+    /// The client is known, and not permitted (IANA registry: Forbidden).
+    pub const FORBIDDEN: Self = Self(3003);
     /// Something did not come in time (IANA registry: Timeout).
     pub const TIMEOUT: Self = Self(3008);
 

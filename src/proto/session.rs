@@ -59,6 +59,10 @@ pub enum TokenVerdict {
     Admitted(Admitted),
     /// It is not.
     Refused,
+    /// It is, and whoever is asked about its bearer says no.
+    Forbidden,
+    /// Nobody could say.
+    Unavailable,
 }
 
 /// How a session ended: the material of its record.
@@ -323,6 +327,8 @@ impl Session {
         };
         match verdict {
             TokenVerdict::Refused => self.fail(Cause::TokenRefused, now),
+            TokenVerdict::Forbidden => self.fail(Cause::AdmissionForbidden, now),
+            TokenVerdict::Unavailable => self.fail(Cause::AdmissionUnavailable, now),
             TokenVerdict::Admitted(admitted) => {
                 let first_message = std::mem::take(first_message);
                 self.keep(admitted);

@@ -43,6 +43,11 @@ pub enum Reject {
     Origin,
     /// The token in the request head is missing or refused.
     Token,
+    /// The token, if one was asked for, is good, and whoever is asked about its bearer says
+    /// no.
+    Forbidden,
+    /// Nobody could say whether the client may come in.
+    Undecided,
     /// A header value for the upstream cannot be sent.
     Unsendable,
     /// The upstream answered wrongly.
@@ -110,6 +115,8 @@ impl Reject {
             Self::NoRoute => (404, "no route"),
             Self::Origin => (403, "origin is not allowed"),
             Self::Token => (401, "token is refused"),
+            Self::Forbidden => (403, "admission is refused"),
+            Self::Undecided => (503, "admission could not be decided"),
             Self::Unsendable => (400, "header value for the upstream cannot be sent"),
             Self::BadGateway => (502, "upstream answered wrongly"),
             Self::Unavailable => (503, "upstream is unavailable"),

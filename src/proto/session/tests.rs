@@ -425,14 +425,20 @@ mod first_messages {
     }
 
     #[test]
-    fn a_refused_token_closes_with_3000() {
-        let mut sim = awaiting_token();
-        sim.send(Downstream, &frame(Downstream, OpCode::Text, b"bad"));
-        sim.session.handle_token(TokenVerdict::Refused, sim.now);
-        sim.drive();
-        assert_eq!(sim.close_code(Downstream), Some(3000));
-        sim.eof(Downstream);
-        assert_eq!(sim.ended(), Cause::TokenRefused);
+    fn a_refusal_closes_with_the_code_of_its_kind() {
+        for (verdict, code, cause) in [
+            (TokenVerdict::Refused, 3000, Cause::TokenRefused),
+            (TokenVerdict::Forbidden, 3003, Cause::AdmissionForbidden),
+            (TokenVerdict::Unavailable, 1013, Cause::AdmissionUnavailable),
+        ] {
+            let mut sim = awaiting_token();
+            sim.send(Downstream, &frame(Downstream, OpCode::Text, b"bad"));
+            sim.session.handle_token(verdict, sim.now);
+            sim.drive();
+            assert_eq!(sim.close_code(Downstream), Some(code));
+            sim.eof(Downstream);
+            assert_eq!(sim.ended(), cause);
+        }
     }
 
     #[test]
