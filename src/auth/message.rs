@@ -38,6 +38,18 @@ pub fn extract_token<'m>(
     Ok(token)
 }
 
+/// Checks the member `type` of a message that is an object.
+///
+/// # Errors
+/// [`TokenRefused::NotJson`], and [`TokenRefused::MessageType`] when it is another or absent.
+pub fn check_type(message: &str, wanted: &str) -> Result<(), TokenRefused> {
+    match find_field(message, &Pointer(vec!["type".to_owned()])) {
+        Ok(found) if found == wanted => Ok(()),
+        Err(TokenRefused::NotJson) => Err(TokenRefused::NotJson),
+        Ok(_) | Err(_) => Err(TokenRefused::MessageType),
+    }
+}
+
 /// A JSON pointer to a member or an element, not to the whole document (RFC 6901).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pointer(Vec<String>);

@@ -1,7 +1,8 @@
-//! Who a client is: from the first message to an [`Admission`], or a reason for the log.
+//! Who a client is: from its request head or first message to an [`Admission`], or a reason
+//! for the log.
 //!
-//! The steps of one check are the files in reading order: [`message`] finds the token,
-//! [`jwt`] proves who signed it, [`claims`] says what it grants. `keys` is what happens
+//! The steps of one check are the files in reading order: [`head`] or [`message`] finds the
+//! token, [`jwt`] proves who signed it, [`claims`] says what it grants. `keys` is what happens
 //! once, at load; [`mint`] makes tokens for trying things out.
 //!
 //! Knows no socket and no clock: `now` is handed in, and so is the environment. What the
@@ -9,6 +10,7 @@
 //! and holds nothing of the token.
 
 pub mod claims;
+pub mod head;
 mod json;
 pub mod jwt;
 mod keys;
@@ -20,11 +22,12 @@ pub mod refused;
 use std::fmt;
 use std::time::SystemTime;
 
+use crate::auth::head::{Presented, RequestHead, Stripped};
 use crate::auth::jwt::Verifier;
-use crate::auth::message::{Pointer, extract_token};
+use crate::auth::message::{Pointer, check_type, extract_token};
 pub use crate::auth::refused::TokenRefused;
 use crate::config::problem::{Problem, Severity};
-use crate::config::{Auth, ClaimHeader, Jwt, Route};
+use crate::config::{Auth, ClaimHeader, Jwt, Route, TokenPlace};
 
 /// How the clients of one route prove who they are. Loaded once, shared by all workers.
 #[derive(Debug)]
@@ -38,9 +41,17 @@ enum Method {
 
 #[derive(Debug)]
 struct TokenRule {
-    field: Option<Pointer>,
+    places: Vec<TokenPlace>,
+    forward_token: bool,
+    message: Option<MessageRule>,
     verifier: Verifier,
     headers: Vec<ClaimHeader>,
+}
+
+#[derive(Debug)]
+struct MessageRule {
+    message_type: Option<&'static str>,
+    field: Option<Pointer>,
 }
 
 /// What a good token grants.
@@ -72,11 +83,17 @@ impl Authenticator {
         let shape = auth.first_message();
         let token_field = shape.and_then(|shape| shape.token_field.as_deref());
         let field = check_pointers(route, token_field, &mut problems);
+        let message = shape.map(|shape| MessageRule {
+            message_type: shape.message_type,
+            field,
+        });
         let verifier = load_verifier(route, &auth.jwt, env, &mut problems);
         match verifier {
             Some(verifier) if problems.iter().all(|p| p.severity == Severity::Warning) => {
                 let rule = TokenRule {
-                    field,
+                    places: auth.places.clone(),
+                    forward_token: auth.forward_token,
+                    message,
                     verifier,
                     headers: route.headers.clone(),
                 };
@@ -86,18 +103,68 @@ impl Authenticator {
         }
     }
 
+    /// Finds the token in a request head. `None`: the first message decides, or nobody is
+    /// asked for a token.
+    ///
+    /// # Errors
+    /// There is none although the head has to have one, or what stands there is no token.
+    pub fn find_token(&self, head: &RequestHead<'_>) -> Result<Option<Presented>, TokenRefused> {
+        let Method::Token(rule) = &self.0 else {
+            return Ok(None);
+        };
+        match head::find_token(&rule.places, head)? {
+            None if rule.message.is_none() => Err(TokenRefused::Missing),
+            found => Ok(found),
+        }
+    }
+
+    /// What the upstream may be told of a request head: no token, but that in the header or
+    /// cookie that decided, where the route forwards it.
+    pub fn strip(&self, head: &RequestHead<'_>, decided: Option<&Presented>) -> Stripped {
+        let Method::Token(rule) = &self.0 else {
+            return head::strip(&[], None, head);
+        };
+        let kept = decided
+            .filter(|_| rule.forward_token)
+            .map(Presented::place)
+            .filter(|place| matches!(place, TokenPlace::Header | TokenPlace::Cookie(_)));
+        head::strip(&rule.places, kept, head)
+    }
+
     /// Judges the first message of a session, which is text.
     ///
     /// Where the route asks for no token, everyone is admitted and the message not looked at.
     ///
     /// # Errors
     /// Why there is no session for this client.
-    pub fn admit(&self, message: &str, now: SystemTime) -> Result<Admission, TokenRefused> {
+    pub fn admit_message(&self, message: &str, now: SystemTime) -> Result<Admission, TokenRefused> {
         let Method::Token(rule) = &self.0 else {
             return Ok(Admission::anonymous());
         };
-        let token = extract_token(message, rule.field.as_ref())?;
-        let claims = rule.verifier.verify(&token, now)?;
+        let Some(MessageRule {
+            message_type,
+            field,
+        }) = &rule.message
+        else {
+            return Err(TokenRefused::Missing);
+        };
+        if let Some(message_type) = message_type {
+            check_type(message, message_type)?;
+        }
+        self.admit(&extract_token(message, field.as_ref())?, now)
+    }
+
+    /// Judges a token.
+    ///
+    /// Where the route asks for none, everyone is admitted and the token not looked at.
+    ///
+    /// # Errors
+    /// Why there is no session for this client.
+    pub fn admit(&self, token: &str, now: SystemTime) -> Result<Admission, TokenRefused> {
+        let Method::Token(rule) = &self.0 else {
+            return Ok(Admission::anonymous());
+        };
+        let claims = rule.verifier.verify(token, now)?;
         Ok(Admission {
             subject: claims.subject().map(str::to_owned),
             expires_at: Some(claims.expires_at()),

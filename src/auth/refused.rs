@@ -4,12 +4,21 @@
 
 use thiserror::Error;
 
-/// Why a first message did not admit its sender.
+/// Why a client was not admitted.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TokenRefused {
-    /// The message, or the field in it, is empty.
-    #[error("no token in the message")]
+    /// The request has no token in any place where the route reads one.
+    #[error("the request has no token")]
+    Missing,
+    /// Two tokens in one place, so that readers may disagree on which counts.
+    #[error("the request has more than one token in the same place")]
+    Repeated,
+    /// The message, or the place in it or in the request, is empty.
+    #[error("the token is empty")]
     Empty,
+    /// The message is not of the type that carries the token.
+    #[error("the message is not of the type that carries the token")]
+    MessageType,
     /// The token was to be in a JSON document, and the message is none.
     #[error("the message is not JSON")]
     NotJson,

@@ -30,7 +30,7 @@ fn a_bare_token_admits_with_subject_expiry_and_headers() {
         ("x-roles", "roles"),
     ];
     let edge = authenticator(&route(first_message(None), &headers));
-    let admission = edge.admit(&format!("Bearer {}\n", alice()), now());
+    let admission = edge.admit_message(&format!("Bearer {}\n", alice()), now());
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let expected = Admission {
         subject: Some("alice".to_owned()),
@@ -48,16 +48,22 @@ fn a_bare_token_admits_with_subject_expiry_and_headers() {
 fn a_token_in_a_json_field_admits() {
     let edge = authenticator(&route(first_message(Some("/payload/token")), &[]));
     let message = json!({"type": "hello", "payload": {"token": alice()}}).to_string();
-    let admission = edge.admit(&message, now()).expect("a good token");
+    let admission = edge.admit_message(&message, now()).expect("a good token");
     assert_eq!(admission.subject.as_deref(), Some("alice"));
-    assert_eq!(edge.admit(&alice(), now()), Err(TokenRefused::NotJson));
-    assert_eq!(edge.admit("{}", now()), Err(TokenRefused::FieldMissing));
+    assert_eq!(
+        edge.admit_message(&alice(), now()),
+        Err(TokenRefused::NotJson)
+    );
+    assert_eq!(
+        edge.admit_message("{}", now()),
+        Err(TokenRefused::FieldMissing)
+    );
 }
 
 #[test]
 fn a_token_whose_claims_cannot_be_sent_does_not_admit() {
     let edge = authenticator(&route(first_message(None), &[("x-org", "org")]));
-    let refused = edge.admit(&alice(), now());
+    let refused = edge.admit_message(&alice(), now());
     assert_eq!(
         refused,
         Err(TokenRefused::NotSendable {
@@ -70,18 +76,24 @@ fn a_token_whose_claims_cannot_be_sent_does_not_admit() {
 #[test]
 fn a_token_is_good_until_the_moment_its_admission_names() {
     let edge = authenticator(&route(first_message(None), &[]));
-    let admission = edge.admit(&alice(), now()).expect("a good token");
+    let admission = edge.admit_message(&alice(), now()).expect("a good token");
     let end = admission.expires_at.expect("an end");
     let before = end - Duration::from_nanos(1);
-    assert!(edge.admit(&alice(), before).is_ok());
-    assert_eq!(edge.admit(&alice(), end), Err(TokenRefused::Expired));
+    assert!(edge.admit_message(&alice(), before).is_ok());
+    assert_eq!(
+        edge.admit_message(&alice(), end),
+        Err(TokenRefused::Expired)
+    );
 }
 
 #[test]
 fn where_no_token_is_asked_for_everyone_is_admitted_as_no_one() {
     let open = authenticator(&route(Auth::None, &[("x-user-id", "sub")]));
     for message in ["", "anything", &alice()] {
-        assert_eq!(open.admit(message, now()), Ok(Admission::anonymous()));
+        assert_eq!(
+            open.admit_message(message, now()),
+            Ok(Admission::anonymous())
+        );
     }
 }
 
@@ -119,7 +131,7 @@ fn warnings_come_with_the_authenticator() {
 #[test]
 fn nothing_printable_shows_a_secret_or_a_claim() {
     let edge = authenticator(&route(first_message(None), &[("x-user-id", "sub")]));
-    let admission = edge.admit(&alice(), now()).expect("a good token");
+    let admission = edge.admit_message(&alice(), now()).expect("a good token");
     let text = format!("{edge:?} {admission:?}");
     assert!(text.contains("x-user-id"));
     assert!(!text.contains("alice"), "{text}");

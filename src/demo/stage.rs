@@ -55,7 +55,7 @@ pub enum Unsuitable {
     /// There is no token to show.
     #[error(
         "the demo sends a token to the host localhost, and no route for that host has \
-         auth.method = \"first-message\""
+         auth.method = \"first-message\" without a preset"
     )]
     NoRoute,
     /// The upstream is somewhere else.
@@ -248,8 +248,10 @@ fn shown(config: &Config) -> Option<(Arc<Route>, Option<String>, Jwt)> {
     let mut routes = config.routes.iter().filter(|route| is_here(route));
     routes.find_map(|route| match &route.auth {
         Auth::Token(auth) => {
-            let field = auth.first_message()?.token_field.clone();
-            Some((Arc::clone(route), field, auth.jwt.clone()))
+            let shape = auth.first_message()?;
+            let is_free = shape.message_type.is_none();
+            let field = shape.token_field.clone();
+            is_free.then(|| (Arc::clone(route), field, auth.jwt.clone()))
         }
         Auth::None => None,
     })

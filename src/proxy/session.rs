@@ -20,8 +20,18 @@ use crate::upstream::{Connected, DialFailed, DialRequest};
 
 /// What a session still needs when its 101 has been answered.
 pub(super) enum Awaiting {
+    /// The token in the first message, and then the upstream.
     Token(Box<DialRequest>),
-    Nothing(String, Box<Connected>),
+    /// Nothing: the request head was enough, and the upstream agreed.
+    Nothing(Ready),
+}
+
+/// A session whose request head decided.
+pub(super) struct Ready {
+    pub(super) id: String,
+    pub(super) subject: Option<String>,
+    pub(super) admitted: Admitted,
+    pub(super) connected: Box<Connected>,
 }
 
 /// Step 9: the session becomes a task of its own.
@@ -44,7 +54,13 @@ pub(super) fn spawn_session(
         close: [e, f, g, h],
     };
     let began = Instant::now();
-    let session = Session::new(Arc::clone(&route.policy), mask_keys, now());
+    let policy = Arc::clone(&route.policy);
+    let session = match &awaiting {
+        Awaiting::Token(_) => Session::new(policy, mask_keys, now()),
+        Awaiting::Nothing(ready) => {
+            Session::admitted(policy, ready.admitted.clone(), mask_keys, now())
+        }
+    };
     let stop = Rc::clone(&held.seat.handle);
     if held.worker.registry.is_draining() {
         stop.request();
@@ -65,10 +81,11 @@ pub(super) fn spawn_session(
             running.id.clone_from(&request.request_id);
             running.request = Some(request);
         }
-        Awaiting::Nothing(id, connected) => {
-            running.id = id;
-            running.endpoint = Some(connected.endpoint);
-            relay.connect(connected.stream, connected.early);
+        Awaiting::Nothing(ready) => {
+            running.id = ready.id;
+            running.subject = ready.subject;
+            running.endpoint = Some(ready.connected.endpoint);
+            relay.connect(ready.connected.stream, ready.connected.early);
         }
     }
     tokio::task::spawn_local(run(Box::new(running), Box::new(relay)));
@@ -128,19 +145,14 @@ impl Running {
             return TokenVerdict::Refused;
         };
         let clock = SystemTime::now();
-        match authenticator.admit(first_message, clock) {
-            Ok(Admission {
-                subject,
-                expires_at,
-                headers,
-            }) => {
-                self.subject = subject;
+        match authenticator.admit_message(first_message, clock) {
+            Ok(admission) => {
+                let admitted = admitted(&admission, clock);
+                self.subject = admission.subject;
                 if let Some(request) = &mut self.request {
-                    request.mapped = headers.into_iter().map(field).collect();
+                    request.mapped = mapped(admission.headers);
                 }
-                TokenVerdict::Admitted(Admitted {
-                    expires: expires_at.and_then(|at| instant(at, clock)),
-                })
+                TokenVerdict::Admitted(admitted)
             }
             Err(refused) => {
                 self.detail = Some(chain(&refused));
@@ -174,11 +186,20 @@ impl Running {
     }
 }
 
-fn field((name, value): (String, String)) -> Field {
-    Field {
+/// What the session keeps of an admission granted when the wall clock read `clock`.
+pub(super) fn admitted(admission: &Admission, clock: SystemTime) -> Admitted {
+    Admitted {
+        expires: admission.expires_at.and_then(|at| instant(at, clock)),
+    }
+}
+
+/// The headers that claims fill.
+pub(super) fn mapped(headers: Vec<(String, String)>) -> Vec<Field> {
+    let field = |(name, value): (String, String)| Field {
         name,
         value: value.into_bytes(),
-    }
+    };
+    headers.into_iter().map(field).collect()
 }
 
 /// A moment of the wall clock, which reads `clock` now, on the clock that sessions read: what
