@@ -11,7 +11,6 @@ mod descriptors;
 mod drain;
 mod expiry;
 mod handshake;
-mod head_token;
 mod keepalive;
 mod limits;
 mod memory;
