@@ -5,11 +5,11 @@
 //!
 //! [`listener`] accepts it and takes a permit; [`tls`] terminates TLS; [`http`] reads one
 //! bounded request head, which [`proto::handshake`] checks; [`route`] finds the route and
-//! [`proto::origin`] checks the origin; the client is answered 101; the session collects
-//! the first message and [`auth`] verifies the token in it; [`upstream`] dials and opens a
-//! WebSocket there; [`relay`] moves frames both ways, driving a
-//! [`Session`](proto::session::Session) that judges every one; at the end [`telemetry`]
-//! writes one record. What the edge itself asks of web services goes through [`outbound`].
+//! [`proto::origin`] checks the origin, and [`auth`] the token in the head, if there is one;
+//! else the client is answered 101, the session collects the first message and [`auth`]
+//! verifies the token in it; [`upstream`] dials and opens a WebSocket there; [`relay`] moves
+//! frames both ways, driving a [`Session`](proto::session::Session) that judges every one; at
+//! the end [`telemetry`] writes one record. What the edge itself asks of web services goes through [`outbound`].
 //! [`proxy`] is where all that is written down, top to bottom; it is
 //! the file to read first.
 //!

@@ -4,6 +4,7 @@
 //! after the opening handshake is dropped here, and the session goes on as a task of its
 //! own, so that nothing of the handshake's memory stays with it.
 
+mod judging;
 mod session;
 pub mod web_client;
 
@@ -21,11 +22,10 @@ use crate::drain::{Registry, Seat};
 use crate::http::{self, Accept, HeadLimits, NotOpened, Opened, Request};
 use crate::listener::{Accepted, Full, Permit, Permits};
 use crate::proto::handshake::reject::Reject;
-use crate::proto::handshake::server::choose_subprotocol;
-use crate::proto::handshake::{Field, forward};
-use crate::proxy::session::{Awaiting, spawn_session};
+use crate::proxy::judging::{Decision, Judged, decide, dial_request, judge};
+use crate::proxy::session::{Awaiting, Ready, admitted, mapped, spawn_session};
 use crate::relay::Stop;
-use crate::route::{RouteEntry, Routes};
+use crate::route::Routes;
 use crate::telemetry::{Telemetry, chain};
 use crate::tls::{Acceptor, Downstream};
 use crate::upstream::{Connected, DialFailed, DialRequest, Scheme, Upstream};
@@ -97,12 +97,16 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Rc<Entrance
     let Some(client) = read_request(&held.worker, stream).await else {
         return;
     };
-    match judge(&held.worker, &client) {
-        Err(reject) => refuse(&held, client, reject).await,
-        Ok((index, subprotocol)) => {
-            let request = dial_request(&held, index, &client, scheme, subprotocol.as_deref());
-            open(held, index, client, subprotocol, request).await;
+    let judged = match judge(&held.worker, &client) {
+        Ok(judged) => judged,
+        Err(reject) => return refuse(&held, client, reject).await,
+    };
+    match decide(&held.worker, &judged) {
+        Ok(decision) => {
+            let request = dial_request(&held, &judged, &client, scheme);
+            open(held, judged, decision, client, request).await;
         }
+        Err(reject) => refuse(&held, client, reject).await,
     }
 }
 
@@ -156,34 +160,6 @@ async fn read_request(worker: &Worker, stream: Downstream) -> Option<Client> {
     }
 }
 
-/// Steps 5 to 7: the route, the origin, the subprotocol.
-fn judge(worker: &Worker, client: &Client) -> Result<(usize, Option<String>), Reject> {
-    let opening = client.opening();
-    let entry = worker
-        .routes
-        .find(opening.host(), opening.path())
-        .ok_or(Reject::NoRoute)?;
-    check_origin(entry, client)?;
-    let route = &entry.route;
-    let chosen = choose_subprotocol(opening.subprotocols(), &route.subprotocols);
-    if chosen.is_none() && route.subprotocols_required {
-        return Err(Reject::NoCommonSubprotocol);
-    }
-    Ok((entry.index, chosen.map(str::to_owned)))
-}
-
-fn check_origin(entry: &RouteEntry, client: &Client) -> Result<(), Reject> {
-    let origins = client.fields();
-    let origins = origins
-        .iter()
-        .filter(|(name, _)| *name == "origin")
-        .map(|(_, value)| *value);
-    entry.origins.check(origins).map_err(|refused| {
-        tracing::debug!(route = entry.route.name, %refused, "origin refused");
-        Reject::Origin
-    })
-}
-
 async fn refuse(held: &Held, client: Client, reject: Reject) {
     count_not_opened(&held.worker, &NotOpened::Rejected(reject));
     client.reject(reject).await;
@@ -198,82 +174,53 @@ fn count_not_opened(worker: &Worker, why: &NotOpened) {
     tracing::debug!(reason = %why, "not opened");
 }
 
-/// Everything the upstream will be told, gathered while the request head is at hand.
-fn dial_request(
-    held: &Held,
-    index: usize,
-    client: &Client,
-    scheme: Scheme,
-    subprotocol: Option<&str>,
-) -> Option<Box<DialRequest>> {
-    let route = held.worker.config.routes.get(index)?;
-    let opening = client.opening();
-    let fields = client.fields();
-    let replaced: Vec<&str> = route
-        .headers
-        .iter()
-        .map(|mapped| mapped.header.as_str())
-        .collect();
-    let passed = forward::request_fields(&fields, &replaced);
-    let origin = fields.iter().find(|(name, _)| *name == "origin");
-    let subprotocols = match route.policy.first_message {
-        // The client has been answered by then: the upstream may agree to that answer.
-        Some(_) => subprotocol.map(str::to_owned).into_iter().collect(),
-        None => opening.subprotocols().to_vec(),
-    };
-    Some(Box::new(DialRequest {
-        path_and_query: opening.path_and_query().to_owned(),
-        host: opening.authority().to_owned(),
-        origin: origin.and_then(|(_, value)| String::from_utf8(value.to_vec()).ok()),
-        client_ip: held.peer.ip().to_canonical(),
-        scheme,
-        request_id: request_id()?,
-        subprotocols,
-        passed: passed
-            .into_iter()
-            .map(|(name, value)| Field {
-                name: name.to_owned(),
-                value: value.to_vec(),
-            })
-            .collect(),
-        mapped: Vec::new(),
-        key: random()?,
-    }))
-}
-
-/// Steps 8 and 12, in the order the route asks for: the edge's own answer first, where the
-/// first message decides; else the upstream's.
+/// Steps 8 and 12, in the order that the decision asks for: the edge's own answer first, where
+/// the first message will decide; else the upstream's.
 async fn open(
     held: Held,
-    index: usize,
+    judged: Judged,
+    decision: Decision,
     client: Client,
-    subprotocol: Option<String>,
     request: Option<Box<DialRequest>>,
 ) {
-    let Some(request) = request else {
+    let Some(mut request) = request else {
         // No randomness, no session: the keys would be guessable.
         tracing::error!("the system gives no random bytes");
         return client.reject(Reject::Unavailable).await;
     };
-    let Some(route) = held.worker.config.routes.get(index) else {
-        return;
-    };
-    if route.policy.first_message.is_some() {
-        let accept = Accept {
-            subprotocol,
-            fields: Vec::new(),
-        };
-        if let Some(opened) = answer(&held, client, accept).await {
-            spawn_session(held, index, opened, Awaiting::Token(request));
+    let index = judged.index;
+    match decision {
+        Decision::Later => {
+            // The client has been answered by then: the upstream may agree to that answer.
+            request.subprotocols = judged.subprotocol.clone().into_iter().collect();
+            let accept = Accept {
+                subprotocol: judged.subprotocol,
+                fields: Vec::new(),
+            };
+            if let Some(opened) = answer(&held, client, accept).await {
+                spawn_session(held, index, opened, Awaiting::Token(request));
+            }
         }
-    } else if let Some((client, connected)) = dial_first(&held, index, client, &request).await {
-        let accept = Accept {
-            subprotocol: connected.subprotocol.clone(),
-            fields: connected.set_cookies.clone(),
-        };
-        if let Some(opened) = answer(&held, client, accept).await {
-            let connected = Awaiting::Nothing(request.request_id, Box::new(connected));
-            spawn_session(held, index, opened, connected);
+        Decision::Admitted { admission, at } => {
+            let admitted = admitted(&admission, at);
+            request.mapped = mapped(admission.headers);
+            let dialed = dial_first(&held, index, client, &request).await;
+            let Some((client, connected)) = dialed else {
+                return;
+            };
+            let accept = Accept {
+                subprotocol: judged.answered(connected.subprotocol.as_deref()),
+                fields: connected.set_cookies.clone(),
+            };
+            if let Some(opened) = answer(&held, client, accept).await {
+                let ready = Ready {
+                    id: request.request_id,
+                    subject: admission.subject,
+                    admitted,
+                    connected: Box::new(connected),
+                };
+                spawn_session(held, index, opened, Awaiting::Nothing(ready));
+            }
         }
     }
 }
@@ -332,8 +279,4 @@ fn random<const N: usize>() -> Option<[u8; N]> {
     let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes).ok()?;
     Some(bytes)
-}
-
-fn request_id() -> Option<String> {
-    Some(format!("{:032x}", u128::from_be_bytes(random::<16>()?)))
 }

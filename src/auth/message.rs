@@ -26,7 +26,7 @@ pub fn extract_token<'m>(
 ) -> Result<Cow<'m, str>, TokenRefused> {
     let found = match field {
         None => Cow::Borrowed(message.trim_matches([' ', '\t', '\r', '\n'])),
-        Some(pointer) => find_text(message, pointer)?,
+        Some(pointer) => find_field(message, pointer)?,
     };
     let token = match found {
         Cow::Borrowed(text) => Cow::Borrowed(without_scheme(text)),
@@ -36,6 +36,18 @@ pub fn extract_token<'m>(
         return Err(TokenRefused::Empty);
     }
     Ok(token)
+}
+
+/// Checks the member `type` of a message that is an object.
+///
+/// # Errors
+/// [`TokenRefused::NotJson`], and [`TokenRefused::MessageType`] when it is another or absent.
+pub fn check_type(message: &str, wanted: &str) -> Result<(), TokenRefused> {
+    match find_field(message, &Pointer(vec!["type".to_owned()])) {
+        Ok(found) if found == wanted => Ok(()),
+        Err(TokenRefused::NotJson) => Err(TokenRefused::NotJson),
+        Ok(_) | Err(_) => Err(TokenRefused::MessageType),
+    }
 }
 
 /// A JSON pointer to a member or an element, not to the whole document (RFC 6901).
@@ -54,11 +66,6 @@ impl Pointer {
             .map(unescape)
             .collect::<Result<_, _>>()
             .map(Pointer)
-    }
-
-    /// That of a member of the document itself.
-    pub(super) fn to_member(name: &str) -> Self {
-        Self(vec![name.to_owned()])
     }
 }
 
@@ -93,15 +100,8 @@ fn without_scheme(text: &str) -> &str {
     }
 }
 
-/// Finds a string in a JSON document.
-///
-/// # Errors
-/// [`TokenRefused::NotJson`] and the variants about the field.
-pub(super) fn find_text<'d>(
-    document: &'d str,
-    pointer: &Pointer,
-) -> Result<Cow<'d, str>, TokenRefused> {
-    let mut json = serde_json::Deserializer::from_str(document);
+fn find_field<'m>(message: &'m str, pointer: &Pointer) -> Result<Cow<'m, str>, TokenRefused> {
+    let mut json = serde_json::Deserializer::from_str(message);
     let found = Walk(&pointer.0)
         .deserialize(&mut json)
         .and_then(|found| json.end().map(|()| found))

@@ -4,12 +4,21 @@
 
 use thiserror::Error;
 
-/// Why a first message did not admit its sender.
+/// Why a client was not admitted.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TokenRefused {
-    /// The message, or the field in it, is empty.
-    #[error("no token in the message")]
+    /// The request has no token in any place where the route reads one.
+    #[error("the request has no token")]
+    Missing,
+    /// Two tokens in one place, so that readers may disagree on which counts.
+    #[error("the request has more than one token in the same place")]
+    Repeated,
+    /// The message, or the place in it or in the request, is empty.
+    #[error("the token is empty")]
     Empty,
+    /// The message is not of the type that carries the token.
+    #[error("the message is not of the type that carries the token")]
+    MessageType,
     /// The token was to be in a JSON document, and the message is none.
     #[error("the message is not JSON")]
     NotJson,
@@ -43,21 +52,6 @@ pub enum TokenRefused {
     /// The content is itself a token (RFC 7519 §5.2).
     #[error("nested tokens are not supported")]
     Nested,
-    /// The issuer's keys were never read, or are too old to be used.
-    #[error("the issuer's keys are not available")]
-    KeysUnavailable,
-    /// The token's key is not in the issuer's set, and a newer one did not come in time.
-    #[error("the token's key is not in the issuer's set, and a newer set did not come in time")]
-    KeysLate,
-    /// The issuer's set has no key named by `kid`, or none for the algorithm.
-    #[error("the token's key is not in the issuer's set")]
-    KeyUnknown,
-    /// The key named by `kid` is for another algorithm than `alg`.
-    #[error("the token's key is for another algorithm")]
-    KeyAlgorithm,
-    /// The token has no `kid`, and the issuer's set several keys for its algorithm.
-    #[error("the token names no key, and several of the issuer's would fit")]
-    KeyAmbiguous,
     /// Someone else signed it, or it was changed.
     #[error("the token's signature does not verify")]
     Signature,

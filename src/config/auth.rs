@@ -1,52 +1,18 @@
-//! `[route.auth]`: how a client proves who it is. What makes its token good is in `jwt`.
+//! `[route.auth]`: how a client proves who it is, and where it does. What makes its token good
+//! is in `jwt`.
 
 mod expiry;
+mod first_message;
+pub(super) mod fits;
 mod jwt;
+mod method;
+mod place;
 
-use std::ops::RangeInclusive;
-use std::time::Duration;
-
-use crate::config::answer::{Mismatch, Placed, Reported};
-use crate::config::file::{Section, Value};
-use crate::config::names;
-use crate::config::server::HANDSHAKE_TIMES;
-use crate::config::value::{checked, duration, flag, in_memory, size, text};
-use crate::config::{Auth, MessageShape, TokenAuth, TokenPlace};
+use crate::config::answer::{Placed, Reported};
+use crate::config::auth::method::{METHOD, Method, Methods};
+use crate::config::file::Section;
+use crate::config::{Auth, Jwt, Line, TokenAuth, TokenPlace};
 use crate::proto::policy::{FirstMessage, OnExpiry};
-
-/// Default of `timeout`: a client sends the token at once, so ten seconds forgive lost packets
-/// and a token that must first be fetched, and a silent stranger holds its slot no longer.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Default of `max_size`: a token is 200 bytes to 4 KiB, and some JSON stands around it.
-const MAX_SIZE: u64 = 8 << 10;
-
-/// No token is shorter than 256 bytes with its JSON; every stranger may make us hold the rest.
-const MAX_SIZES: RangeInclusive<u64> = 256..=64 << 10;
-
-/// Longest `reply`: it is kept once per route and sent as one small frame.
-const LONGEST_REPLY: usize = 4 << 10;
-
-/// What `method` must look like.
-const METHOD: &str = "\"first-message\", or \"none\" to admit everyone whose origin passes";
-
-/// Keys of `[route.auth]` that say how the first message is read.
-const OF_FIRST_MESSAGE: [&str; 8] = [
-    "token_field",
-    "timeout",
-    "max_size",
-    "forward",
-    "reply",
-    "on_expiry",
-    "expiry_notice",
-    "jwt",
-];
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Method {
-    None,
-    FirstMessage,
-}
 
 /// What `[route.auth]` says.
 pub(super) struct Read {
@@ -60,34 +26,31 @@ pub(super) fn auth(route: &mut Section<'_>) -> Result<Read, Reported> {
     let Some(mut section) = route.section("auth")? else {
         return Err(route.missing("auth", &format!("[route.auth] with method = {METHOD}")));
     };
-    let method = section.required("method", method, METHOD);
-    let outcome = match &method {
-        Ok(method) if method.value == Method::None => Ok(without_token(&mut section, method)),
-        // Nobody knows whether a token is wanted, so only what is written is checked.
-        Err(reported) if !section.has("jwt") => {
-            OF_FIRST_MESSAGE.iter().for_each(|key| section.expect(key));
+    let methods = section.required("method", method::methods, METHOD);
+    let outcome = match &methods {
+        Ok(Placed { value, line, .. }) => match value {
+            Methods::None => {
+                warn_of_none(&mut section, *line);
+                Ok(without_token())
+            }
+            Methods::Of(methods) => with_token(&mut section, methods),
+        },
+        // Nobody knows which keys are wanted, so only what makes a token good is checked.
+        Err(reported) => {
+            method::keys().for_each(|key| section.expect(key));
+            if section.has("jwt") {
+                // What is wrong with it has been reported, and nothing else is asked.
+                let _ = jwt(&mut section);
+            }
             Err(*reported)
         }
-        _ => first_message(&mut section),
     };
     section.done();
-    method.and(outcome)
+    outcome
 }
 
-fn method(value: &Value<'_>) -> Result<Method, Mismatch> {
-    match value.text() {
-        Some("none") => Ok(Method::None),
-        Some("first-message") => Ok(Method::FirstMessage),
-        Some("header" | "cookie" | "subprotocol") => {
-            let found = format!("{}: this method is not available", value.describe());
-            Err(Mismatch::new(found, METHOD))
-        }
-        _ => Err(Mismatch::of(value, METHOD)),
-    }
-}
-
-fn without_token(section: &mut Section<'_>, method: &Placed<Method>) -> Read {
-    for key in OF_FIRST_MESSAGE {
+fn warn_of_none(section: &mut Section<'_>, line: Option<Line>) {
+    for key in method::keys() {
         if section.has(key) {
             let found = format!("`{key}` beside method = \"none\", which reads no token");
             let allowed = "method = \"first-message\", or no such key";
@@ -97,10 +60,13 @@ fn without_token(section: &mut Section<'_>, method: &Placed<Method>) -> Read {
     let found = "no token is asked for: everyone whose origin passes is admitted";
     section.warning(
         "method",
-        method.line,
+        line,
         found,
         "method = \"first-message\" with [route.auth.jwt]",
     );
+}
+
+fn without_token() -> Read {
     Read {
         auth: Auth::None,
         first_message: None,
@@ -108,47 +74,37 @@ fn without_token(section: &mut Section<'_>, method: &Placed<Method>) -> Read {
     }
 }
 
-fn first_message(section: &mut Section<'_>) -> Result<Read, Reported> {
-    let pointer = "a JSON pointer (RFC 6901): \"/token\", \"/auth/jwt\"";
-    let token_field = section.optional("token_field", checked(names::pointer, pointer));
-    let timeout = section.or("timeout", duration(HANDSHAKE_TIMES), TIMEOUT);
-    let max_size = section.or("max_size", size(MAX_SIZES), MAX_SIZE);
-    let forward = section.or("forward", flag, false);
-    let reply = section.optional("reply", reply);
+fn with_token(section: &mut Section<'_>, methods: &[Method]) -> Result<Read, Reported> {
+    method::refuse_unread(section, methods);
+    let places: Vec<_> = methods
+        .iter()
+        .map(|method| place::place(section, *method))
+        .collect();
+    let forward_token = place::forward_token(section);
+    let first_message = match methods.contains(&Method::FirstMessage) {
+        true => first_message::first_message(section).map(Some),
+        false => Ok(None),
+    };
     let on_expiry = expiry::on_expiry(section);
-    let jwt = jwt::issuers(section);
-    let shape = MessageShape {
-        token_field: token_field?.map(|pointer| pointer.value),
-        message_type: None,
-    };
-    let auth = Auth::Token(TokenAuth {
-        places: vec![TokenPlace::FirstMessage(shape)],
-        forward_token: false,
-        jwt: jwt?,
-    });
-    let first_message = FirstMessage {
-        timeout: timeout?.value,
-        max_size: in_memory(max_size?.value),
-        forward: forward?.value,
-        reply: reply?.map(|reply| reply.value),
-    };
+    let jwt = jwt(section);
+    let places = places.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let mut places: Vec<TokenPlace> = places.into_iter().flatten().collect();
+    let (shape, first_message) = first_message?.unzip();
+    places.extend(shape.map(TokenPlace::FirstMessage));
     Ok(Read {
-        auth,
-        first_message: Some(first_message),
+        auth: Auth::Token(TokenAuth {
+            places,
+            forward_token: forward_token?,
+            jwt: jwt?,
+        }),
+        first_message,
         on_expiry: on_expiry?,
     })
 }
 
-fn reply(value: &Value<'_>) -> Result<String, Mismatch> {
-    let allowed = format!("a text of 1 to {LONGEST_REPLY} bytes; leave the key out to send none");
-    let Ok(reply) = text(value) else {
-        return Err(Mismatch::of(value, allowed));
-    };
-    if (1..=LONGEST_REPLY).contains(&reply.len()) {
-        return Ok(reply);
+fn jwt(section: &mut Section<'_>) -> Result<Jwt, Reported> {
+    match section.section("jwt")? {
+        Some(keys) => jwt::jwt(keys),
+        None => Err(section.missing("jwt", "[route.auth.jwt]: what makes a token good")),
     }
-    Err(Mismatch::new(
-        format!("a text of {} bytes", reply.len()),
-        allowed,
-    ))
 }

@@ -139,6 +139,34 @@ pub(super) fn subprotocol(text: &str) -> Result<String, &'static str> {
     }
 }
 
+/// The name of a cookie (RFC 6265 §4.1.1).
+pub(super) fn cookie(text: &str) -> Result<String, &'static str> {
+    match text.len() {
+        LONGEST_PLACE.. => Err("it is longer than 128"),
+        _ if !is_token(text) => Err("it is no token (RFC 9110)"),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// The beginning of a subprotocol.
+pub(super) fn prefix(text: &str) -> Result<String, &'static str> {
+    cookie(text)
+}
+
+/// The name of a query parameter, in characters that are never encoded (RFC 3986 §2.3).
+pub(super) fn parameter(text: &str) -> Result<String, &'static str> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    match text.len() {
+        0 => Err("it is empty"),
+        LONGEST_PLACE.. => Err("it is longer than 128"),
+        _ if !text.bytes().all(fits) => Err("it has other characters than letters, digits, -._~"),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// One more than the bytes of a name that says where a token is.
+const LONGEST_PLACE: usize = 129;
+
 /// A header that a route may fill from a claim, in lower case.
 pub(super) fn header(text: &str) -> Result<String, &'static str> {
     let name = text.to_ascii_lowercase();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::answer::{Mismatch, Placed, Reported};
+use crate::config::auth::fits::{self, Beside};
 use crate::config::file::Section;
 use crate::config::source::printable;
 use crate::config::value::{checked, duration, flag, text};
@@ -77,6 +78,21 @@ fn route(
     let upstream = upstream(&mut section, upstreams);
     let auth = auth::auth(&mut section);
     let headers = headers(&mut section, &auth);
+    if let Ok(auth::Read {
+        auth: Auth::Token(auth),
+        ..
+    }) = &auth
+    {
+        let beside = Beside {
+            origins: origins.as_ref().ok().map(|(origins, _)| origins.as_slice()),
+            subprotocols: subprotocols
+                .as_ref()
+                .ok()
+                .map(|(listed, _)| listed.as_slice()),
+            headers: headers.as_deref().ok(),
+        };
+        fits::check(&section, auth, &beside);
+    }
     let close_timeout = section.or("close_timeout", duration(CLOSE_TIMES), CLOSE_TIMEOUT);
     let limits = section.section_or_empty("limits").and_then(policy::limits);
     let backpressure = section

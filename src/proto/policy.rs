@@ -41,7 +41,7 @@ pub struct Keepalive {
     pub max_lifetime: Option<Duration>,
 }
 
-/// The first message of a session, when it carries the token.
+/// The first message of a session that its request head did not admit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirstMessage {
     /// From the 101 to the end of the message.
@@ -79,7 +79,7 @@ pub struct ExpiryNotice {
 /// Everything a session obeys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// `None`: the request head already decided.
+    /// `None`: the request head always decides.
     pub first_message: Option<FirstMessage>,
     /// Whether a session outlives its token.
     pub on_expiry: OnExpiry,

@@ -10,6 +10,7 @@ mod input;
 mod judging;
 mod leg;
 mod life;
+mod start;
 mod timing;
 
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use crate::proto::cause::{Cause, DialFailure};
 use crate::proto::close::CloseCode;
 use crate::proto::frame::{OpCode, encode_frame};
 use crate::proto::limits::Meter;
-use crate::proto::pipe::{Pipe, Watermarks};
+use crate::proto::pipe::Pipe;
 use crate::proto::policy::Policy;
 use crate::proto::side::{Side, Sides};
 use crate::proto::token::Collector;
@@ -127,58 +128,6 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session that has just answered 101 and waits for the first message, when the
-    /// policy asks for one; else a session whose upstream leg is already there.
-    pub fn new(policy: Arc<Policy>, mask_keys: MaskKeys, now: Instant) -> Self {
-        let watermarks = Watermarks {
-            high: policy.backpressure.high_watermark,
-            low: policy.backpressure.low_watermark,
-        };
-        let limits = &policy.limits;
-        let meters = Meters {
-            messages: limits.messages.as_ref().map(|quota| Meter::new(quota, now)),
-            bytes: limits.bytes.as_ref().map(|quota| Meter::new(quota, now)),
-            control: Meter::new(&limits.control, now),
-        };
-        let (phase, mode) = match &policy.first_message {
-            Some(first) => {
-                let waiting = AwaitToken {
-                    collector: Collector::new(first.max_size),
-                    deadline: now + first.timeout,
-                };
-                (Phase::AwaitToken(waiting), Mode::Token)
-            }
-            None => (Phase::Relaying, Mode::Relay),
-        };
-        let has_upstream = policy.first_message.is_none();
-        let mut timers = Timers::new(&policy.keepalive, now);
-        if has_upstream {
-            timers.handle_relaying(&policy.keepalive, now);
-        }
-        Self {
-            policy,
-            phase,
-            pipes: Sides {
-                downstream: Pipe::new(watermarks),
-                upstream: Pipe::new(watermarks),
-            },
-            inputs: Sides {
-                downstream: Input::new(mode),
-                upstream: Input::new(Mode::Relay),
-            },
-            legs: Sides {
-                downstream: Leg::new(true),
-                upstream: Leg::new(has_upstream),
-            },
-            meters,
-            timers,
-            life: None,
-            saying: None,
-            event: None,
-            mask_keys,
-        }
-    }
-
     /// Lends scratch memory to the pipe that `from` feeds; see [`Pipe::lend`].
     pub fn lend(&mut self, from: Side, scratch: Vec<u8>) -> Option<Vec<u8>> {
         self.pipes[from].lend(scratch)

@@ -6,9 +6,8 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use crate::auth::{Admission, Authenticator, TokenRefused};
+use crate::auth::Admission;
 use crate::http::Opened;
 use crate::proto::cause::DialFailure;
 use crate::proto::handshake::Field;
@@ -21,8 +20,18 @@ use crate::upstream::{Connected, DialFailed, DialRequest};
 
 /// What a session still needs when its 101 has been answered.
 pub(super) enum Awaiting {
+    /// The token in the first message, and then the upstream.
     Token(Box<DialRequest>),
-    Nothing(String, Box<Connected>),
+    /// Nothing: the request head was enough, and the upstream agreed.
+    Nothing(Ready),
+}
+
+/// A session whose request head decided.
+pub(super) struct Ready {
+    pub(super) id: String,
+    pub(super) subject: Option<String>,
+    pub(super) admitted: Admitted,
+    pub(super) connected: Box<Connected>,
 }
 
 /// Step 9: the session becomes a task of its own.
@@ -45,7 +54,13 @@ pub(super) fn spawn_session(
         close: [e, f, g, h],
     };
     let began = Instant::now();
-    let session = Session::new(Arc::clone(&route.policy), mask_keys, now());
+    let policy = Arc::clone(&route.policy);
+    let session = match &awaiting {
+        Awaiting::Token(_) => Session::new(policy, mask_keys, now()),
+        Awaiting::Nothing(ready) => {
+            Session::admitted(policy, ready.admitted.clone(), mask_keys, now())
+        }
+    };
     let stop = Rc::clone(&held.seat.handle);
     if held.worker.registry.is_draining() {
         stop.request();
@@ -66,10 +81,11 @@ pub(super) fn spawn_session(
             running.id.clone_from(&request.request_id);
             running.request = Some(request);
         }
-        Awaiting::Nothing(id, connected) => {
-            running.id = id;
-            running.endpoint = Some(connected.endpoint);
-            relay.connect(connected.stream, connected.early);
+        Awaiting::Nothing(ready) => {
+            running.id = ready.id;
+            running.subject = ready.subject;
+            running.endpoint = Some(ready.connected.endpoint);
+            relay.connect(ready.connected.stream, ready.connected.early);
         }
     }
     tokio::task::spawn_local(run(Box::new(running), Box::new(relay)));
@@ -92,8 +108,7 @@ async fn run(mut running: Box<Running>, mut relay: Box<Relay<Downstream, TcpStre
     loop {
         match relay.next_event().await {
             Event::VerifyToken(first_message) => {
-                // Boxed, so that the task of an idle session stays small.
-                let verdict = Box::pin(running.verify(first_message)).await;
+                let verdict = running.verify(&first_message);
                 relay.session_mut().handle_token(verdict, now());
             }
             Event::Dial => {
@@ -125,23 +140,19 @@ async fn run(mut running: Box<Running>, mut relay: Box<Relay<Downstream, TcpStre
 
 impl Running {
     /// Step 11. The reason of a refusal stays here.
-    async fn verify(&mut self, first_message: String) -> TokenVerdict {
+    fn verify(&mut self, first_message: &str) -> TokenVerdict {
         let Some(authenticator) = self.held.worker.authenticators.get(self.index) else {
             return TokenVerdict::Refused;
         };
-        match admit(authenticator, &first_message).await {
-            Ok(Admission {
-                subject,
-                expires_at,
-                headers,
-            }) => {
-                self.subject = subject;
+        let clock = SystemTime::now();
+        match authenticator.admit_message(first_message, clock) {
+            Ok(admission) => {
+                let admitted = admitted(&admission, clock);
+                self.subject = admission.subject;
                 if let Some(request) = &mut self.request {
-                    request.mapped = headers.into_iter().map(field).collect();
+                    request.mapped = mapped(admission.headers);
                 }
-                TokenVerdict::Admitted(Admitted {
-                    expires: expires_at.and_then(|at| instant(at, SystemTime::now())),
-                })
+                TokenVerdict::Admitted(admitted)
             }
             Err(refused) => {
                 self.detail = Some(chain(&refused));
@@ -175,23 +186,20 @@ impl Running {
     }
 }
 
-/// The verdict, which waits for the issuer's keys where it has to, and not for ever.
-async fn admit(
-    authenticator: &Authenticator,
-    first_message: &str,
-) -> Result<Admission, TokenRefused> {
-    let admitted = authenticator.admit(first_message, SystemTime::now);
-    match timeout(authenticator.patience(), admitted).await {
-        Ok(verdict) => verdict,
-        Err(_) => Err(TokenRefused::KeysLate),
+/// What the session keeps of an admission granted when the wall clock read `clock`.
+pub(super) fn admitted(admission: &Admission, clock: SystemTime) -> Admitted {
+    Admitted {
+        expires: admission.expires_at.and_then(|at| instant(at, clock)),
     }
 }
 
-fn field((name, value): (String, String)) -> Field {
-    Field {
+/// The headers that claims fill.
+pub(super) fn mapped(headers: Vec<(String, String)>) -> Vec<Field> {
+    let field = |(name, value): (String, String)| Field {
         name,
         value: value.into_bytes(),
-    }
+    };
+    headers.into_iter().map(field).collect()
 }
 
 /// A moment of the wall clock, which reads `clock` now, on the clock that sessions read: what

@@ -11,6 +11,7 @@ mod descriptors;
 mod drain;
 mod expiry;
 mod handshake;
+mod head_token;
 mod keepalive;
 mod limits;
 mod memory;

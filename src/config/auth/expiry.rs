@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::config::answer::{Placed, Reported};
-use crate::config::auth::reply;
+use crate::config::auth::first_message::reply;
 use crate::config::file::{Section, Value};
 use crate::config::value::{duration, one_of};
 use crate::proto::policy::{ExpiryNotice, OnExpiry};

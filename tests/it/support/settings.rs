@@ -41,16 +41,20 @@ pub fn proxy(upstream: SocketAddr) -> Settings {
         limits: String::new(),
         tls: String::new(),
         route: format!("path = \"/chat\"\norigins = [\"{ORIGIN}\"]"),
-        auth: format!(
-            "method = \"first-message\"\ntoken_field = \"/token\"\n\
-             jwt = {{ algorithms = [\"HS256\"], key = {{ env = \"{SECRET_NAME}\" }}, \
-             issuer = \"{ISSUER}\", audience = [\"{AUDIENCE}\"] }}"
-        ),
+        auth: with_jwt("method = \"first-message\"\ntoken_field = \"/token\""),
         sections: String::new(),
         upstream: String::new(),
         adapt: Vec::new(),
         more: String::new(),
     }
+}
+
+/// Keys of `[route.auth]`, and what makes the tests' tokens good.
+fn with_jwt(keys: &str) -> String {
+    format!(
+        "{keys}\njwt = {{ algorithms = [\"HS256\"], key = {{ env = \"{SECRET_NAME}\" }}, \
+         issuer = \"{ISSUER}\", audience = [\"{AUDIENCE}\"] }}"
+    )
 }
 
 impl Settings {
@@ -105,6 +109,12 @@ impl Settings {
     /// More keys of `[route.auth]`.
     pub fn auth_also(mut self, keys: &str) -> Self {
         self.auth = format!("{}\n{keys}", self.auth);
+        self
+    }
+
+    /// The keys of `[route.auth]`, but for `jwt`.
+    pub fn auth(mut self, keys: &str) -> Self {
+        self.auth = with_jwt(keys);
         self
     }
 

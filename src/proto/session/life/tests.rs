@@ -1,12 +1,13 @@
 //! Tokens that expire or are revoked, by a clock that jumps.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
 use crate::proto::close::CloseCode;
 use crate::proto::frame::Fin;
 use crate::proto::policy::{ExpiryNotice, Policy};
-use crate::proto::session::{Event, TokenVerdict};
+use crate::proto::session::{Event, MaskKeys, TokenVerdict};
 use crate::proto::side::Side::{Downstream, Upstream};
 use crate::proto::sim::{Sim, first_message, fragment, frame, policy};
 
@@ -252,4 +253,36 @@ fn a_newer_token_replaces_the_deadlines_of_the_older() {
     assert_eq!(sim.session.poll_timeout(), Some(end));
     sim.advance(3 * LIFE);
     assert_eq!(end_both(&mut sim), Cause::LifetimeOver);
+}
+
+#[test]
+fn a_session_that_its_request_head_admitted_relays_at_once_and_ends_with_its_token() {
+    let mut policy = closing(Some(BEFORE));
+    let mut first = first_message();
+    first.reply = Some("ready".to_owned());
+    policy.first_message = Some(first);
+    let mut sim = Sim::new(policy.clone());
+    let admitted = Admitted {
+        expires: Some(sim.now + LIFE),
+    };
+    let keys = MaskKeys {
+        first_message: [1; 4],
+        close: [2; 4],
+    };
+    sim.session = Session::admitted(Arc::new(policy), admitted, keys, sim.now);
+    sim.send(Downstream, &frame(Downstream, OpCode::Text, b"first"));
+    sim.send(Upstream, &frame(Upstream, OpCode::Text, b"second"));
+    let seen = sim.seen(Upstream);
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].payload, b"first");
+    assert_eq!(heard(&sim), ["second"]);
+    assert_eq!(sim.events, []);
+    // The deadline of a first message that nobody waits for is none.
+    sim.advance(LIFE - BEFORE);
+    assert_eq!(heard(&sim), ["second", "expiring"]);
+    sim.advance(BEFORE - MOMENT);
+    assert_eq!(sim.close_code(Downstream), None);
+    sim.advance(MOMENT);
+    assert_eq!(sim.close_code(Downstream), Some(3000));
+    assert_eq!(sim.close_code(Upstream), Some(1001));
 }

@@ -1,0 +1,158 @@
+//! Steps 5 to 7: what a request head is found to be, and what the upstream will hear of it.
+
+use std::time::SystemTime;
+
+use crate::auth::head::{Presented, RequestHead, Stripped};
+use crate::auth::{Admission, TokenRefused};
+use crate::proto::handshake::forward;
+use crate::proto::handshake::reject::Reject;
+use crate::proto::handshake::server::choose_subprotocol;
+use crate::proxy::{Client, Held, Worker, random};
+use crate::route::RouteEntry;
+use crate::telemetry::chain;
+use crate::upstream::{DialRequest, Scheme};
+
+/// A request head that may become a session of a route.
+pub(super) struct Judged {
+    pub(super) index: usize,
+    /// The first of the client's that the route lists.
+    pub(super) subprotocol: Option<String>,
+    /// The token in the head, when one is there and the route reads it.
+    presented: Option<Presented>,
+}
+
+/// Who decides on a client.
+pub(super) enum Decision {
+    /// The first message will.
+    Later,
+    /// The request head did, when the wall clock read `at`.
+    Admitted {
+        admission: Admission,
+        at: SystemTime,
+    },
+}
+
+impl Judged {
+    /// The subprotocol of the 101, when the upstream chose this one of those offered. Where
+    /// the token came as a subprotocol, an upstream that knows none must not leave the client
+    /// without: browsers give up when they offer some and get none.
+    pub(super) fn answered(&self, chosen: Option<&str>) -> Option<String> {
+        let brought_token = self
+            .presented
+            .as_ref()
+            .is_some_and(Presented::is_subprotocol);
+        let own = self.subprotocol.as_deref().filter(|_| brought_token);
+        chosen.or(own).map(str::to_owned)
+    }
+}
+
+/// Steps 5 and 6: the route, the origin, the subprotocol; and whether there is a token.
+pub(super) fn judge(worker: &Worker, client: &Client) -> Result<Judged, Reject> {
+    let opening = client.opening();
+    let entry = worker
+        .routes
+        .find(opening.host(), opening.path())
+        .ok_or(Reject::NoRoute)?;
+    let fields = client.fields();
+    check_origin(entry, &fields)?;
+    let route = &entry.route;
+    let chosen = choose_subprotocol(opening.subprotocols(), &route.subprotocols);
+    if chosen.is_none() && route.subprotocols_required {
+        return Err(Reject::NoCommonSubprotocol);
+    }
+    let authenticator = worker.authenticators.get(entry.index);
+    let head = RequestHead {
+        path_and_query: opening.path_and_query(),
+        subprotocols: opening.subprotocols(),
+        fields: &fields,
+    };
+    let presented = authenticator
+        .ok_or(Reject::NoRoute)?
+        .find_token(&head)
+        .map_err(|refused| token_refused(&route.name, &refused))?;
+    Ok(Judged {
+        index: entry.index,
+        subprotocol: chosen.map(str::to_owned),
+        presented,
+    })
+}
+
+fn check_origin(entry: &RouteEntry, fields: &[(&str, &[u8])]) -> Result<(), Reject> {
+    let origins = fields
+        .iter()
+        .filter(|(name, _)| *name == "origin")
+        .map(|(_, value)| *value);
+    entry.origins.check(origins).map_err(|refused| {
+        tracing::debug!(route = entry.route.name, %refused, "origin refused");
+        Reject::Origin
+    })
+}
+
+/// Step 7. The reason of a refusal stays here.
+pub(super) fn decide(worker: &Worker, judged: &Judged) -> Result<Decision, Reject> {
+    let route = worker.config.routes.get(judged.index);
+    let authenticator = worker.authenticators.get(judged.index);
+    let (Some(route), Some(authenticator)) = (route, authenticator) else {
+        return Err(Reject::NoRoute);
+    };
+    let at = SystemTime::now();
+    let admission = match &judged.presented {
+        Some(presented) => authenticator
+            .admit(presented.token(), at)
+            .map_err(|refused| token_refused(&route.name, &refused))?,
+        None if route.policy.first_message.is_some() => return Ok(Decision::Later),
+        None => Admission::anonymous(),
+    };
+    Ok(Decision::Admitted { admission, at })
+}
+
+fn token_refused(route: &str, refused: &TokenRefused) -> Reject {
+    tracing::debug!(route, reason = chain(refused), "token refused");
+    Reject::Token
+}
+
+/// Everything the upstream will be told, gathered while the request head is at hand; what
+/// claims say comes later.
+pub(super) fn dial_request(
+    held: &Held,
+    judged: &Judged,
+    client: &Client,
+    scheme: Scheme,
+) -> Option<Box<DialRequest>> {
+    let route = held.worker.config.routes.get(judged.index)?;
+    let authenticator = held.worker.authenticators.get(judged.index)?;
+    let opening = client.opening();
+    let fields = client.fields();
+    let replaced: Vec<&str> = route
+        .headers
+        .iter()
+        .map(|mapped| mapped.header.as_str())
+        .collect();
+    let origin = fields.iter().find(|(name, _)| *name == "origin");
+    let head = RequestHead {
+        path_and_query: opening.path_and_query(),
+        subprotocols: opening.subprotocols(),
+        fields: &forward::request_fields(&fields, &replaced),
+    };
+    let Stripped {
+        path_and_query,
+        subprotocols,
+        fields: passed,
+    } = authenticator.strip(&head, judged.presented.as_ref());
+    Some(Box::new(DialRequest {
+        path_and_query,
+        host: opening.authority().to_owned(),
+        origin: origin.and_then(|(_, value)| String::from_utf8(value.to_vec()).ok()),
+        client_ip: held.peer.ip().to_canonical(),
+        scheme,
+        request_id: request_id()?,
+        subprotocols,
+        passed,
+        mapped: Vec::new(),
+        key: random()?,
+    }))
+}
+
+fn request_id() -> Option<String> {
+    Some(format!("{:032x}", u128::from_be_bytes(random::<16>()?)))
+}
