@@ -1,12 +1,14 @@
 //! What a token whose signature is good says, and whether that is enough (RFC 7519 §4).
 //!
-//! Owns the rules for registered claims and the way claims become header values. Knows
-//! nothing of keys and signatures.
+//! Owns the rules for registered claims; [`header`] is the way claims become header values.
+//! Knows nothing of keys and signatures.
 //!
 //! Registered claims must have the type the RFC gives them even where the route does not ask
 //! for their value. Times are JSON numbers; a fraction is rounded against the token (`exp`
 //! down, `nbf` and `iat` up). They must lie between 1970 and the end of 9999: milliseconds
 //! taken for seconds, the usual mistake, would otherwise be a token that never expires.
+
+pub mod header;
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,17 +16,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Number, Value};
 
 use crate::auth::json::{self, Fault};
-use crate::auth::refused::{HeaderFault, TokenRefused};
+use crate::auth::refused::TokenRefused;
 use crate::config::ClaimHeader;
 
-/// Bytes of the longest claim that is sent as a header, and of the longest `sub`.
-pub const MAX_HEADER_VALUE: usize = 1024;
+/// Bytes of the longest `sub`.
+pub const MAX_SUBJECT: usize = 1024;
 
 /// The last second of the year 9999: later times are mistakes.
 pub(super) const MAX_NUMERIC_DATE: u64 = 253_402_300_799;
 
 /// The numbers a 64-bit float tells apart from their neighbours end here: 2^53.
-const MAX_EXACT_FLOAT: f64 = 9_007_199_254_740_992.0;
+pub(super) const MAX_EXACT_FLOAT: f64 = 9_007_199_254_740_992.0;
 
 /// What a route asks of the registered claims.
 #[derive(Clone, Debug)]
@@ -65,7 +67,7 @@ impl Claims {
         })
     }
 
-    /// The claim `sub`: no control characters, at most [`MAX_HEADER_VALUE`] bytes, so that it
+    /// The claim `sub`: no control characters, at most [`MAX_SUBJECT`] bytes, so that it
     /// can stand in a log line.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
@@ -91,8 +93,7 @@ impl Claims {
 
     /// The headers the upstream is sent, in the order of the configuration.
     ///
-    /// Strings, numbers and booleans are sent as text, an array of those joined by commas. A
-    /// claim that is absent or `null` gives no header.
+    /// A claim that is absent or `null` gives no header.
     ///
     /// # Errors
     /// [`TokenRefused::NotSendable`]: a claim the upstream might read otherwise than it was
@@ -102,10 +103,15 @@ impl Claims {
         mapped: &[ClaimHeader],
     ) -> Result<Vec<(String, String)>, TokenRefused> {
         let mut headers = Vec::with_capacity(mapped.len());
-        for ClaimHeader { header, claim } in mapped {
+        for ClaimHeader {
+            header,
+            claim,
+            format,
+        } in mapped
+        {
             let value = match self.lookup(claim) {
                 None | Some(Value::Null) => continue,
-                Some(value) => header_value(value),
+                Some(value) => header::value(value, *format),
             };
             let value = value.map_err(|fault| TokenRefused::NotSendable {
                 claim: claim.clone(),
@@ -211,7 +217,7 @@ fn check_audience(document: &Value, wanted: &[String]) -> Result<(), TokenRefuse
 }
 
 fn check_subject(document: &Value) -> Result<(), TokenRefused> {
-    let fits = |sub: &str| sub.len() <= MAX_HEADER_VALUE && !sub.contains(char::is_control);
+    let fits = |sub: &str| sub.len() <= MAX_SUBJECT && !sub.contains(char::is_control);
     match check_string(document, "sub")? {
         Some(sub) if !fits(sub) => Err(TokenRefused::ClaimInvalid("sub")),
         Some(_) | None => Ok(()),
@@ -226,49 +232,6 @@ fn check_string<'d>(
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(TokenRefused::ClaimInvalid(claim)),
-    }
-}
-
-fn header_value(value: &Value) -> Result<String, HeaderFault> {
-    let text = match value {
-        Value::Array(elements) => {
-            let elements = elements.iter().map(|element| match scalar(element)? {
-                text if text.contains(',') => Err(HeaderFault::Comma),
-                text => Ok(text),
-            });
-            elements.collect::<Result<Vec<_>, _>>()?.join(",")
-        }
-        other => scalar(other)?,
-    };
-    if text.len() > MAX_HEADER_VALUE {
-        return Err(HeaderFault::TooLong);
-    }
-    Ok(text)
-}
-
-/// One value as text that every server reads alike (RFC 9110 §5.5): visible ASCII, with
-/// spaces only inside, since those at the ends would be trimmed on the way.
-fn scalar(value: &Value) -> Result<String, HeaderFault> {
-    let text = match value {
-        Value::String(text) => text.clone(),
-        Value::Bool(truth) => truth.to_string(),
-        Value::Number(number) => exact(number)?,
-        Value::Null | Value::Array(_) | Value::Object(_) => return Err(HeaderFault::Nested),
-    };
-    let visible = text.bytes().all(|b| matches!(b, b' '..=b'~'));
-    if !visible || text.starts_with(' ') || text.ends_with(' ') {
-        return Err(HeaderFault::Character);
-    }
-    Ok(text)
-}
-
-/// Two large identifiers must not become one by being read as floats.
-fn exact(number: &Number) -> Result<String, HeaderFault> {
-    match number.as_f64() {
-        Some(float) if number.is_f64() && float.abs() >= MAX_EXACT_FLOAT => {
-            Err(HeaderFault::Inexact)
-        }
-        _ => Ok(number.to_string()),
     }
 }
 

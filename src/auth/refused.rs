@@ -108,7 +108,8 @@ pub enum HeaderFault {
     /// A number beyond what is read exactly.
     #[error("a number that is not exact")]
     Inexact,
-    /// More than [`MAX_HEADER_VALUE`](crate::auth::claims::MAX_HEADER_VALUE) bytes.
+    /// More than [`MAX_TEXT`](crate::auth::claims::header::MAX_TEXT) bytes, as JSON
+    /// [`MAX_JSON`](crate::auth::claims::header::MAX_JSON).
     #[error("too long")]
     TooLong,
 }

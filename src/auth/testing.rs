@@ -17,8 +17,8 @@ use serde_json::Value;
 
 use crate::auth::jwt::{Verifier, library_name};
 use crate::config::{
-    Algorithm, Auth, ClaimHeader, Jwt, KeySource, Line, MessageShape, PathPattern, Route,
-    TokenAuth, TokenPlace,
+    Algorithm, Auth, ClaimFormat, ClaimHeader, Jwt, KeySource, Line, MessageShape, PathPattern,
+    Route, TokenAuth, TokenPlace,
 };
 use crate::proto::limits::{Limits, OnExcess, Quota, Rate};
 use crate::proto::policy::{Backpressure, Keepalive, OnExpiry, OnSlowConsumer, Policy};
@@ -109,6 +109,7 @@ pub(super) fn route(auth: Auth, headers: &[(&str, &str)]) -> Route {
     let headers = headers.iter().map(|(header, claim)| ClaimHeader {
         header: (*header).to_owned(),
         claim: (*claim).to_owned(),
+        format: ClaimFormat::Text,
     });
     Route {
         name: "chat".to_owned(),

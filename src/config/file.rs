@@ -204,6 +204,11 @@ impl<'a> Section<'a> {
         parsed.into_iter().collect()
     }
 
+    /// The table that the value of one of those entries is.
+    pub(super) fn entry(&self, value: &Value<'a>) -> Result<Self, Reported> {
+        self.below(value, value.path.clone())
+    }
+
     /// Whether the file has the key. The key counts as asked for.
     pub(super) fn has(&mut self, key: &'static str) -> bool {
         self.value(key).is_some()
@@ -332,7 +337,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn parse<T>(
+    /// What `parse` reads in a value.
+    pub(super) fn parse<T>(
         &self,
         value: &Value<'a>,
         parse: impl FnOnce(&Value<'a>) -> Result<T, Mismatch>,

@@ -1,13 +1,14 @@
 //! Checked configuration: the types the program runs on, and the way to them from a file.
 //!
 //! What a key may be, its default and the reason for it stand in the file of its section
-//! (`server`, `listener`, `route`, `auth`, `policy`, `upstream`); they read through `file`,
+//! (`server`, `listener`, `route`, `auth`, `headers`, `policy`, `upstream`); they read through `file`,
 //! which alone knows TOML. Nothing here opens what the configuration names: certificates,
 //! keys and secrets are looked at by those who use them.
 
 mod answer;
 mod auth;
 mod file;
+mod headers;
 mod listener;
 mod names;
 mod policy;
@@ -254,6 +255,18 @@ pub struct ClaimHeader {
     pub header: String,
     /// Claim name, or JSON pointer when it starts with `/`.
     pub claim: String,
+    /// How the claim becomes text.
+    pub format: ClaimFormat,
+}
+
+/// How a claim becomes the value of a header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClaimFormat {
+    /// A string, number or boolean as it is, or an array of them joined by commas.
+    #[default]
+    Text,
+    /// Any claim, as JSON in ASCII.
+    Json,
 }
 
 /// `[[route]] host`: lower case, without port.

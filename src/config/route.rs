@@ -5,14 +5,11 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::answer::{Mismatch, Placed, Reported};
+use crate::config::answer::{Placed, Reported};
 use crate::config::auth::fits::{self, Beside};
 use crate::config::file::Section;
-use crate::config::source::printable;
 use crate::config::value::{checked, duration, flag, text};
-use crate::config::{
-    Auth, ClaimHeader, HostPattern, Line, PathPattern, Route, auth, names, policy,
-};
+use crate::config::{Auth, HostPattern, Line, PathPattern, Route, auth, headers, names, policy};
 use crate::proto::origin::OriginPattern;
 use crate::proto::policy::Policy;
 
@@ -35,12 +32,6 @@ const ORIGINS: &str =
 
 /// What `subprotocols` must look like.
 const SUBPROTOCOL: &str = "a token of letters, digits and !#$%&'*+-.^_`|~: \"chat.v1\"";
-
-/// What `[route.headers]` must look like.
-const HEADER: &str = "a header of your own: \"X-User-Id\" = \"sub\"";
-
-/// What the value in `[route.headers]` must look like.
-const CLAIM: &str = "the name of a claim, or a JSON pointer into the claims: \"sub\", \"/org/id\"";
 
 type Place = (Option<HostPattern>, PathPattern);
 
@@ -77,7 +68,7 @@ fn route(
     let subprotocols = subprotocols(&mut section);
     let upstream = upstream(&mut section, upstreams);
     let auth = auth::auth(&mut section);
-    let headers = headers(&mut section, &auth);
+    let headers = headers::headers(&mut section, &auth);
     if let Ok(auth::Read {
         auth: Auth::Token(auth),
         ..
@@ -231,51 +222,4 @@ fn upstream(
         let allowed = format!("the name of an [[upstream]]: {}", names.join(", "));
         section.error("upstream", wanted.line, found, allowed)
     })
-}
-
-/// `[route.headers]`: a name once in any spelling, and only beside a token to fill it from.
-fn headers(
-    section: &mut Section<'_>,
-    auth: &Result<auth::Read, Reported>,
-) -> Result<Vec<ClaimHeader>, Reported> {
-    let Some(table) = section.section("headers")? else {
-        return Ok(Vec::new());
-    };
-    if let Ok(auth::Read {
-        auth: Auth::None, ..
-    }) = auth
-    {
-        let found =
-            "[route.headers] beside method = \"none\": there are no claims to fill them from";
-        section.error(
-            "headers",
-            Some(table.start()),
-            found,
-            "no [route.headers], or a method with a token",
-        );
-    }
-    let names = table.entries(|name, _| {
-        names::header(name).map_err(|wrong| {
-            Mismatch::new(format!("the header `{}`: {wrong}", printable(name)), HEADER)
-        })
-    });
-    let claims = table.entries(|_, value| checked(names::claim, CLAIM)(value));
-    let (names, claims) = (names?, claims?);
-    let mut headers: Vec<ClaimHeader> = Vec::new();
-    for (header, claim) in names.into_iter().zip(claims) {
-        if headers.iter().any(|seen| seen.header == header.value) {
-            let found = format!("the header `{}` twice", header.value);
-            table.error(
-                &header.value,
-                header.line,
-                found,
-                "each header once, whatever its case",
-            );
-        }
-        headers.push(ClaimHeader {
-            header: header.value,
-            claim: claim.value,
-        });
-    }
-    Ok(headers)
 }

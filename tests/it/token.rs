@@ -296,7 +296,8 @@ async fn claims_fill_headers_that_a_client_cannot_forge() {
     let proxy = proxy(upstream.address)
         .section(
             "headers",
-            "\"X-User-Id\" = \"sub\"\n\"X-Role\" = \"/realm/role\"",
+            "\"X-User-Id\" = \"sub\"\n\"X-Role\" = \"/realm/role\"\n\
+             \"X-Realm\" = { claim = \"realm\", format = \"json\" }\n\"X-Plan\" = \"plan\"",
         )
         .start();
     let request = proxy.entrance.request("/chat?room=7&x=%20");
@@ -304,15 +305,22 @@ async fn claims_fill_headers_that_a_client_cannot_forge() {
         .with_header("X-User-Id", "root")
         .with_header("X_User_Id", "root")
         .with_header("X-Role", "admin")
+        .with_header("X.Realm", "{}")
+        .with_header("X-Plan", "gold")
         .with_header("X-Custom", "kept");
     let (mut client, _) = proxy.entrance.ask(request).await.expect("a 101");
-    let claims = claims_with("realm", json!({ "role": "guest" }));
+    let claims = claims_with("realm", json!({ "role": "guest", "name": "zoë" }));
     client.send(message(&signed(&claims, SECRET))).await;
     let (server, head) = upstream.asked().await;
     assert_eq!(head.first_line, "GET /chat?room=7&x=%20 HTTP/1.1");
     assert_eq!(head.field("x-user-id"), Some("alice"));
     assert_eq!(head.field("x_user_id"), None);
     assert_eq!(head.field("x-role"), Some("guest"));
+    let realm = r#"{"name":"zo\u00eb","role":"guest"}"#;
+    assert_eq!(head.field("x-realm"), Some(realm));
+    assert_eq!(head.field("x.realm"), None);
+    // The token says nothing of a plan, so nobody does.
+    assert_eq!(head.field("x-plan"), None);
     assert_eq!(head.field("x-custom"), Some("kept"));
     drop((client, server));
     proxy.stop().await;

@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
+use super::header::{MAX_JSON, MAX_TEXT};
 use super::*;
+use crate::auth::refused::HeaderFault;
+use crate::config::ClaimFormat;
 
 fn good(changes: Value) -> Claims {
     let mut document = json!({"exp": 2_000_000_000});
@@ -22,12 +25,19 @@ fn mapped(claim: &str) -> Vec<ClaimHeader> {
     vec![ClaimHeader {
         header: "x-claim".to_owned(),
         claim: claim.to_owned(),
+        format: ClaimFormat::Text,
     }]
 }
 
 /// The value of the one header that the claim `c` gives.
 fn sent(value: Value) -> Result<Option<String>, TokenRefused> {
-    let headers = good(json!({ "c": value })).header_values(&mapped("c"))?;
+    sent_as(ClaimFormat::Text, value)
+}
+
+fn sent_as(format: ClaimFormat, value: Value) -> Result<Option<String>, TokenRefused> {
+    let mut mapped = mapped("c");
+    mapped[0].format = format;
+    let headers = good(json!({ "c": value })).header_values(&mapped)?;
     assert!(headers.len() <= 1);
     Ok(headers.into_iter().next().map(|(name, value)| {
         assert_eq!(name, "x-claim");
@@ -54,7 +64,7 @@ fn scalars_and_their_arrays_are_sent_as_text() {
     for (value, text) in cases {
         assert_eq!(sent(value.clone()), Ok(Some(text.to_owned())), "{value}");
     }
-    let longest = "x".repeat(MAX_HEADER_VALUE);
+    let longest = "x".repeat(MAX_TEXT);
     assert_eq!(sent(json!(longest)), Ok(Some(longest.clone())));
 }
 
@@ -79,7 +89,7 @@ fn what_the_upstream_might_read_otherwise_refuses_the_token() {
         (json!(["user", "x,admin"]), Comma),
         (json!(18446744073709551616.0), Inexact),
         (json!(-9007199254740992.0), Inexact),
-        (json!("x".repeat(MAX_HEADER_VALUE + 1)), TooLong),
+        (json!("x".repeat(MAX_TEXT + 1)), TooLong),
         (json!(["x".repeat(600), "x".repeat(600)]), TooLong),
     ];
     assert!(!cases.is_empty());
@@ -96,8 +106,57 @@ fn what_the_upstream_might_read_otherwise_refuses_the_token() {
 }
 
 #[test]
+fn any_claim_is_sent_as_json_in_visible_ascii() {
+    let cases = [
+        (json!("alice"), r#""alice""#),
+        (
+            json!(" zoë\r\nx-admin: 1\u{7f}\u{1f600}\u{85}"),
+            r#"" zo\u00eb\r\nx-admin: 1\u007f\ud83d\ude00\u0085""#,
+        ),
+        (json!("a, \"b\" \\"), r#""a, \"b\" \\""#),
+        (
+            json!({"é": [1, -2.5, null, true, {}], "b": ["x,y"]}),
+            r#"{"b":["x,y"],"\u00e9":[1,-2.5,null,true,{}]}"#,
+        ),
+        (json!([["a"], []]), r#"[["a"],[]]"#),
+        (json!(false), "false"),
+        (json!(u64::MAX), "18446744073709551615"),
+    ];
+    assert!(!cases.is_empty());
+    for (value, text) in cases {
+        let sent = sent_as(ClaimFormat::Json, value.clone()).expect("sendable");
+        let sent = sent.expect("a header");
+        assert_eq!(sent, text);
+        assert!(sent.bytes().all(|b| matches!(b, b' '..=b'~')));
+        let read: Value = serde_json::from_str(&sent).expect("JSON");
+        assert_eq!(read, value, "it is read as it was signed");
+    }
+}
+
+#[test]
+fn json_is_bounded_and_exact() {
+    let longest = "x".repeat(MAX_JSON - 2);
+    assert!(sent_as(ClaimFormat::Json, json!(longest)).is_ok());
+    // Bounded as it is sent: an escape has six bytes.
+    let many_escapes = "ë".repeat(MAX_JSON / 6 + 1);
+    for (value, fault) in [
+        (json!(format!("{longest}x")), HeaderFault::TooLong),
+        (json!(many_escapes), HeaderFault::TooLong),
+        (
+            json!({"id": [18446744073709551616.0]}),
+            HeaderFault::Inexact,
+        ),
+    ] {
+        let claim = "c".to_owned();
+        let refused = sent_as(ClaimFormat::Json, value);
+        assert_eq!(refused, Err(TokenRefused::NotSendable { claim, fault }));
+    }
+}
+
+#[test]
 fn an_absent_or_null_claim_gives_no_header() {
     assert_eq!(sent(Value::Null), Ok(None));
+    assert_eq!(sent_as(ClaimFormat::Json, Value::Null), Ok(None));
     let headers = good(json!({})).header_values(&mapped("absent"));
     assert_eq!(headers, Ok(Vec::new()));
 }
