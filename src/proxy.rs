@@ -94,14 +94,20 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Rc<Entrance
     } else {
         Scheme::Http
     };
-    let Some(client) = read_request(&held.worker, stream).await else {
+    let Some(mut client) = read_request(&held.worker, stream).await else {
         return;
     };
     let judged = match judge(&held.worker, &client) {
         Ok(judged) => judged,
         Err(reject) => return refuse(&held, client, reject).await,
     };
-    match decide(&held.worker, &judged) {
+    // Which may wait for the issuer's keys, and then has no need of a client that went away.
+    let decided = tokio::select! {
+        biased;
+        decided = Box::pin(decide(&held.worker, &judged)) => decided,
+        why = client.abandoned() => return count_not_opened(&held.worker, &why),
+    };
+    match decided {
         Ok(decision) => {
             let request = dial_request(&held, &judged, &client, scheme);
             open(held, judged, decision, client, request).await;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::auth::Authenticator;
 use crate::auth::jwt::Verifier;
+use crate::auth::key_sets::KeySets;
 use crate::config::problem::{Named, Problem, Severity};
 use crate::config::{Config, Drain};
 use crate::drain::Registry;
@@ -92,9 +93,9 @@ impl Prepared {
             let loaded = Acceptor::load(tls, &format!("listener.#{}", index + 1));
             acceptors.push(keep(loaded, &mut problems));
         }
-        let mut authenticators = Vec::new();
+        let (mut authenticators, mut key_sets) = (Vec::new(), KeySets::default());
         for route in &config.routes {
-            let loaded = Authenticator::load(route, env);
+            let loaded = Authenticator::load(route, env, &mut key_sets);
             authenticators.extend(keep(loaded, &mut problems));
         }
         let routes = Routes::new(&config.routes)
@@ -289,8 +290,9 @@ pub fn inspect(named: &Named, env: &dyn Fn(&str) -> Option<String>) -> Vec<Probl
     for (listener, tls) in &named.tls {
         keep(Acceptor::load(tls, listener), &mut problems);
     }
-    for (route, jwt) in &named.jwt {
-        keep(Verifier::load(route, jwt, env), &mut problems);
+    let mut key_sets = KeySets::default();
+    for jwt in &named.jwt {
+        keep(Verifier::load(jwt, env, &mut key_sets), &mut problems);
     }
     problems
 }

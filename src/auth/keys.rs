@@ -1,4 +1,5 @@
-//! The key of a route: read once, matched against the algorithms, tried out.
+//! The key of a route: read once, matched against the algorithms, tried out. Where it is a
+//! set in a file, the same for the set as it is now.
 //!
 //! Owns the rules for key material (RFC 7518 §3.2 and §3.3, RFC 8725 §3.1 and §3.5) and the
 //! words in which an operator hears of a breach. A secret never leaves [`crate::auth`], and no
@@ -8,16 +9,19 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use jsonwebtoken::{DecodingKey, EncodingKey, crypto};
 
+use crate::auth::jwks::MAX_DOCUMENT;
 use crate::auth::jwt::library_name;
+use crate::auth::key_sets::{KeySets, LiveKeys};
 use crate::auth::public_key::{Kind, PublicKey, pem_labels};
 use crate::config::problem::{Problem, Severity};
-use crate::config::{Algorithm, Jwt, KeySource};
+use crate::config::{Algorithm, Jwks, JwksSource, Jwt, KeySource, Keys};
 
 /// Bytes of the largest key file: an RSA key of 8192 bits takes 6 KiB in PEM.
-const MAX_KEY_FILE: u64 = 64 * 1024;
+const MAX_KEY_FILE: usize = 64 << 10;
 
 /// Bytes of the shortest HMAC secret: 256 bits, the least RFC 7518 §3.2 knows.
 const MIN_SECRET: usize = 32;
@@ -29,22 +33,66 @@ pub(super) struct Loaded {
     pub(super) signing: Option<EncodingKey>,
 }
 
-/// Reads the route's key. Returns the warnings along with the result.
+/// What verifies the tokens of one issuer.
+#[derive(Debug)]
+pub(super) enum Verifying {
+    /// Its `Debug` is a mask.
+    One(DecodingKey),
+    Set(Arc<LiveKeys>),
+}
+
+/// Reads what verifies: the key, or the set where it is a file. Returns the warnings along
+/// with the result.
+///
+/// # Errors
+/// Everything that is wrong, and the warnings.
+pub(super) fn load_verifying(
+    jwt: &Jwt,
+    env: &dyn Fn(&str) -> Option<String>,
+    sets: &mut KeySets,
+) -> Result<(Verifying, Vec<Problem>), Vec<Problem>> {
+    match &jwt.keys {
+        Keys::One(source) => {
+            let (loaded, warnings) = load(jwt, source, env)?;
+            Ok((Verifying::One(loaded.verifying), warnings))
+        }
+        Keys::Set(jwks) => {
+            let (keys, warnings) = load_set(jwt, jwks, sets)?;
+            Ok((Verifying::Set(keys), warnings))
+        }
+    }
+}
+
+/// Finds the set among those that are known, and reads it if it is new and a file.
+fn load_set(
+    jwt: &Jwt,
+    jwks: &Jwks,
+    sets: &mut KeySets,
+) -> Result<(Arc<LiveKeys>, Vec<Problem>), Vec<Problem>> {
+    let mut report = Report::new(jwt);
+    let (keys, is_new) = sets.share(jwt, jwks);
+    let JwksSource::File(path) = &jwks.source;
+    if is_new {
+        report.set_file(path, &keys);
+    }
+    match report.is_startable() {
+        true => Ok((keys, report.problems)),
+        false => Err(report.problems),
+    }
+}
+
+/// Reads the one key. Returns the warnings along with the result.
 ///
 /// # Errors
 /// Everything that is wrong, and the warnings.
 pub(super) fn load(
-    route: &str,
     jwt: &Jwt,
+    source: &KeySource,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(Loaded, Vec<Problem>), Vec<Problem>> {
-    let mut report = Report {
-        route,
-        jwt,
-        problems: Vec::new(),
-    };
+    let mut report = Report::new(jwt);
     let kind = report.one_kind();
-    let material = report.read(env, kind);
+    let material = report.read(source, env, kind);
     let loaded = match (kind, material) {
         (Some(Kind::Hmac), Some(material)) => report.secret(&material),
         (Some(kind), Some(material)) => report.public_key(kind, &material),
@@ -62,12 +110,24 @@ pub(super) fn load(
 /// # Errors
 /// Those of the file system, and a file of more than 64 KiB.
 pub(super) fn read_file(path: &Path) -> io::Result<(Vec<u8>, u32)> {
+    read_bounded(path, MAX_KEY_FILE)
+}
+
+/// Reads a whole file that holds a set of keys.
+///
+/// # Errors
+/// Those of the file system, and a file of more than [`MAX_DOCUMENT`] bytes.
+pub fn read_set_file(path: &Path) -> io::Result<Vec<u8>> {
+    read_bounded(path, MAX_DOCUMENT).map(|(bytes, _mode)| bytes)
+}
+
+fn read_bounded(path: &Path, most: usize) -> io::Result<(Vec<u8>, u32)> {
     let file = File::open(path)?;
     let mode = file.metadata()?.permissions().mode();
     let mut bytes = Vec::new();
-    file.take(MAX_KEY_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_KEY_FILE {
-        let text = "larger than 64 KiB, which no key is";
+    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > most {
+        let text = format!("larger than {} KiB", most >> 10);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
     }
     Ok((bytes, mode))
@@ -84,17 +144,55 @@ struct Material {
 
 /// Collects what is wrong, so that the operator hears all of it at once.
 struct Report<'a> {
-    route: &'a str,
     jwt: &'a Jwt,
     problems: Vec<Problem>,
 }
 
-impl Report<'_> {
+impl<'a> Report<'a> {
+    fn new(jwt: &'a Jwt) -> Self {
+        Self {
+            jwt,
+            problems: Vec::new(),
+        }
+    }
+
+    /// Puts the keys of a file in force.
+    fn set_file(&mut self, path: &Path, keys: &LiveKeys) {
+        let name = path.display();
+        let document = match read_set_file(path) {
+            Ok(document) => document,
+            Err(error) => {
+                let found = format!("cannot read {name}: {error}");
+                let allowed = "a file with the issuer's public keys that this process may read";
+                return self.add(Severity::Error, "jwks", found, allowed);
+            }
+        };
+        match keys.parse(&document) {
+            Ok((set, set_aside)) => {
+                for one in set_aside.iter().filter(|one| one.is_fault()) {
+                    let found = format!("{name}: {one}; it is not used");
+                    self.add(
+                        Severity::Warning,
+                        "jwks",
+                        found,
+                        "public keys for signatures",
+                    );
+                }
+                keys.end(Some(set));
+            }
+            Err(refused) => {
+                let found = format!("{name} is no set of keys to verify with: {refused}");
+                let allowed = "a JWK set with public keys for the algorithms: {\"keys\":[…]}";
+                self.add(Severity::Error, "jwks", found, allowed);
+            }
+        }
+    }
+
     fn add(&mut self, severity: Severity, key: &str, found: String, allowed: &str) {
         self.problems.push(Problem {
             severity,
             line: Some(self.jwt.line),
-            key: format!("route.{}.auth.jwt.{key}", self.route),
+            key: format!("{}.{key}", self.jwt.place),
             found,
             allowed: allowed.to_owned(),
         });
@@ -127,10 +225,11 @@ impl Report<'_> {
 
     fn read(
         &mut self,
+        source: &KeySource,
         env: &dyn Fn(&str) -> Option<String>,
         kind: Option<Kind>,
     ) -> Option<Material> {
-        let material = match &self.jwt.key {
+        let material = match source {
             KeySource::Env(name) => self.read_env(name, env(name), kind)?,
             KeySource::File(path) => match read_file(path) {
                 Ok((bytes, mode)) => Material {

@@ -26,7 +26,7 @@ pub fn extract_token<'m>(
 ) -> Result<Cow<'m, str>, TokenRefused> {
     let found = match field {
         None => Cow::Borrowed(message.trim_matches([' ', '\t', '\r', '\n'])),
-        Some(pointer) => find_field(message, pointer)?,
+        Some(pointer) => find_text(message, pointer)?,
     };
     let token = match found {
         Cow::Borrowed(text) => Cow::Borrowed(without_scheme(text)),
@@ -43,7 +43,7 @@ pub fn extract_token<'m>(
 /// # Errors
 /// [`TokenRefused::NotJson`], and [`TokenRefused::MessageType`] when it is another or absent.
 pub fn check_type(message: &str, wanted: &str) -> Result<(), TokenRefused> {
-    match find_field(message, &Pointer(vec!["type".to_owned()])) {
+    match find_text(message, &Pointer::to_member("type")) {
         Ok(found) if found == wanted => Ok(()),
         Err(TokenRefused::NotJson) => Err(TokenRefused::NotJson),
         Ok(_) | Err(_) => Err(TokenRefused::MessageType),
@@ -66,6 +66,11 @@ impl Pointer {
             .map(unescape)
             .collect::<Result<_, _>>()
             .map(Pointer)
+    }
+
+    /// That of a member of the document itself.
+    pub(super) fn to_member(name: &str) -> Self {
+        Self(vec![name.to_owned()])
     }
 }
 
@@ -100,8 +105,15 @@ fn without_scheme(text: &str) -> &str {
     }
 }
 
-fn find_field<'m>(message: &'m str, pointer: &Pointer) -> Result<Cow<'m, str>, TokenRefused> {
-    let mut json = serde_json::Deserializer::from_str(message);
+/// Finds a string in a JSON document.
+///
+/// # Errors
+/// [`TokenRefused::NotJson`] and the variants about the field.
+pub(super) fn find_text<'d>(
+    document: &'d str,
+    pointer: &Pointer,
+) -> Result<Cow<'d, str>, TokenRefused> {
+    let mut json = serde_json::Deserializer::from_str(document);
     let found = Walk(&pointer.0)
         .deserialize(&mut json)
         .and_then(|found| json.end().map(|()| found))

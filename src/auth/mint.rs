@@ -11,11 +11,11 @@ use thiserror::Error;
 
 use crate::auth::claims::MAX_NUMERIC_DATE;
 use crate::auth::jwt::{Verifier, library_name};
-use crate::auth::keys;
+use crate::auth::keys::{self, Verifying};
 use crate::auth::public_key::{Kind, pem_labels};
 use crate::auth::refused::TokenRefused;
 use crate::config::problem::Problem;
-use crate::config::{Algorithm, Jwt};
+use crate::config::{Algorithm, Jwt, Keys};
 
 /// What the token is to say.
 #[derive(Clone, Debug, Default)]
@@ -32,18 +32,20 @@ pub struct MintRequest {
 }
 
 /// Makes a token with the first of the route's algorithms, its `iss` and the first of its
-/// `aud`, `iat` = `now` and `exp` = `now` + `ttl`. `route` is the name for messages.
+/// `aud`, `iat` = `now` and `exp` = `now` + `ttl`.
 ///
 /// # Errors
 /// See [`MintError`]. A token that is returned has a signature that the route accepts.
 pub fn mint(
-    route: &str,
     jwt: &Jwt,
     env: &dyn Fn(&str) -> Option<String>,
     request: &MintRequest,
     now: SystemTime,
 ) -> Result<String, MintError> {
-    let (loaded, _warnings) = keys::load(route, jwt, env).map_err(MintError::Key)?;
+    let Keys::One(source) = &jwt.keys else {
+        return Err(MintError::KeySet);
+    };
+    let (loaded, _warnings) = keys::load(jwt, source, env).map_err(MintError::Key)?;
     // A key that loaded has an algorithm, and its kind is that of them all.
     let algorithm = *jwt.algorithms.first().ok_or(MintError::Signing)?;
     let key = signing_key(loaded.signing, request, algorithm)?;
@@ -54,9 +56,10 @@ pub fn mint(
         let path = request.signing_key.as_deref();
         path.map_or(MintError::Signing, |path| wrong_kind(path, algorithm))
     })?;
-    match Verifier::new(jwt, loaded.verifying).verify_signature(&token) {
+    let verifier = Verifier::new(jwt, Verifying::One(loaded.verifying));
+    match verifier.verify_signature(&token) {
         Ok(_) => Ok(token),
-        Err(TokenRefused::TooLong) => Err(MintError::TooLong),
+        Err(undecided) if undecided.refused == TokenRefused::TooLong => Err(MintError::TooLong),
         Err(_) => Err(MintError::OtherKey),
     }
 }
@@ -67,6 +70,12 @@ pub enum MintError {
     /// The route's own key cannot be loaded: these are the problems.
     #[error("the route's key cannot be loaded")]
     Key(Vec<Problem>),
+    /// The route verifies with a set of keys.
+    #[error(
+        "the route takes the keys of its issuer (jwks), who alone can sign tokens for it: \
+         ask the issuer for one"
+    )]
+    KeySet,
     /// The route verifies with a public key, and no private one was given.
     #[error("{0:?} tokens are signed with a private key, which the route does not have: give one")]
     SigningKeyNeeded(Algorithm),

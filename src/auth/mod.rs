@@ -2,8 +2,9 @@
 //! for the log.
 //!
 //! The steps of one check are the files in reading order: [`head`] or [`message`] finds the
-//! token, [`jwt`] proves who signed it, [`claims`] says what it grants. `keys` is what happens
-//! once, at load; [`mint`] makes tokens for trying things out.
+//! token, `issuers` whose rule it is held to, [`jwt`] proves who signed it, [`claims`] says
+//! what it grants. `keys` is what happens once, at load; [`key_sets`] what happens to sets of
+//! keys ([`jwks`]) from then on; [`mint`] makes tokens for trying things out.
 //!
 //! Knows no socket and no clock: `now` is handed in, and so is the environment. What the
 //! client hears of a refusal is none of its business; every [`TokenRefused`] is for the log
@@ -11,23 +12,28 @@
 
 pub mod claims;
 pub mod head;
+mod issuers;
 mod json;
+pub mod jwks;
 pub mod jwt;
-mod keys;
+pub mod key_sets;
+pub mod keys;
 pub mod message;
 pub mod mint;
 mod public_key;
 pub mod refused;
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::auth::head::{Presented, RequestHead, Stripped};
-use crate::auth::jwt::Verifier;
+use crate::auth::issuers::Issuers;
+use crate::auth::jwt::{Undecided, Verifier};
+use crate::auth::key_sets::KeySets;
 use crate::auth::message::{Pointer, check_type, extract_token};
 pub use crate::auth::refused::TokenRefused;
 use crate::config::problem::{Problem, Severity};
-use crate::config::{Auth, ClaimHeader, Jwt, Route, TokenPlace};
+use crate::config::{Auth, ClaimHeader, Route, TokenPlace};
 
 /// How the clients of one route prove who they are. Loaded once, shared by all workers.
 #[derive(Debug)]
@@ -44,7 +50,7 @@ struct TokenRule {
     places: Vec<TokenPlace>,
     forward_token: bool,
     message: Option<MessageRule>,
-    verifier: Verifier,
+    issuers: Issuers,
     headers: Vec<ClaimHeader>,
 }
 
@@ -66,15 +72,16 @@ pub struct Admission {
 }
 
 impl Authenticator {
-    /// Reads the route's key, and returns the warnings along with the result.
+    /// Reads the route's keys, and returns the warnings along with the result.
     ///
-    /// `env` looks an environment variable up.
+    /// `env` looks an environment variable up; `sets` are those of all the configuration.
     ///
     /// # Errors
     /// Everything that keeps the route from checking a token, and the warnings.
     pub fn load(
         route: &Route,
         env: &dyn Fn(&str) -> Option<String>,
+        sets: &mut KeySets,
     ) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
         let Auth::Token(auth) = &route.auth else {
             return Ok((Self(Method::Anyone), Vec::new()));
@@ -87,20 +94,27 @@ impl Authenticator {
             message_type: shape.message_type,
             field,
         });
-        let verifier = load_verifier(route, &auth.jwt, env, &mut problems);
-        match verifier {
-            Some(verifier) if problems.iter().all(|p| p.severity == Severity::Warning) => {
-                let rule = TokenRule {
-                    places: auth.places.clone(),
-                    forward_token: auth.forward_token,
-                    message,
-                    verifier,
-                    headers: route.headers.clone(),
-                };
-                Ok((Self(Method::Token(Box::new(rule))), problems))
+        let mut verifiers = Vec::new();
+        for jwt in &auth.jwt {
+            match Verifier::load(jwt, env, sets) {
+                Ok((verifier, warnings)) => {
+                    problems.extend(warnings);
+                    verifiers.push(verifier);
+                }
+                Err(errors) => problems.extend(errors),
             }
-            _ => Err(problems),
         }
+        if problems.iter().any(Problem::is_error) {
+            return Err(problems);
+        }
+        let rule = TokenRule {
+            places: auth.places.clone(),
+            forward_token: auth.forward_token,
+            message,
+            issuers: Issuers::new(verifiers),
+            headers: route.headers.clone(),
+        };
+        Ok((Self(Method::Token(Box::new(rule))), problems))
     }
 
     /// Finds the token in a request head. `None`: the first message decides, or nobody is
@@ -134,10 +148,15 @@ impl Authenticator {
     /// Judges the first message of a session, which is text.
     ///
     /// Where the route asks for no token, everyone is admitted and the message not looked at.
+    /// For the rest see [`Self::admit`].
     ///
     /// # Errors
     /// Why there is no session for this client.
-    pub fn admit_message(&self, message: &str, now: SystemTime) -> Result<Admission, TokenRefused> {
+    pub async fn admit_message(
+        &self,
+        message: &str,
+        clock: impl Fn() -> SystemTime,
+    ) -> Result<Admission, TokenRefused> {
         let Method::Token(rule) = &self.0 else {
             return Ok(Admission::anonymous());
         };
@@ -151,25 +170,76 @@ impl Authenticator {
         if let Some(message_type) = message_type {
             check_type(message, message_type)?;
         }
-        self.admit(&extract_token(message, field.as_ref())?, now)
+        let token = extract_token(message, field.as_ref())?;
+        self.admit(&token, clock).await
     }
 
     /// Judges a token.
     ///
-    /// Where the route asks for none, everyone is admitted and the token not looked at.
+    /// Where the route asks for none, everyone is admitted and the token not looked at. A
+    /// token whose key is not in the issuer's set has the set read again, and waits for it;
+    /// the caller lets it wait for [`Self::patience`]. Every other verdict is there at once.
     ///
     /// # Errors
     /// Why there is no session for this client.
-    pub fn admit(&self, token: &str, now: SystemTime) -> Result<Admission, TokenRefused> {
+    pub async fn admit(
+        &self,
+        token: &str,
+        clock: impl Fn() -> SystemTime,
+    ) -> Result<Admission, TokenRefused> {
+        let mut deciding = None;
+        loop {
+            let Undecided { refused, pending } = match self.judge(token, clock()) {
+                Ok(admission) => return Ok(admission),
+                Err(undecided) => undecided,
+            };
+            let Some(pending) = pending else {
+                return Err(refused);
+            };
+            // A reading that was under way may have begun before the issuer had the key.
+            let deciding = *deciding.get_or_insert(pending.deciding());
+            if pending.ended() >= deciding {
+                pending.remember_missing();
+                return Err(refused);
+            }
+            if pending.is_missing() {
+                return Err(refused);
+            }
+            pending.next_reading().await;
+        }
+    }
+
+    /// Judges a token by the keys that are there now.
+    fn judge(&self, token: &str, now: SystemTime) -> Result<Admission, Undecided> {
         let Method::Token(rule) = &self.0 else {
             return Ok(Admission::anonymous());
         };
-        let claims = rule.verifier.verify(token, now)?;
+        let claims = rule.issuers.judge(token, now)?;
         Ok(Admission {
             subject: claims.subject().map(str::to_owned),
             expires_at: Some(claims.expires_at()),
             headers: claims.header_values(&rule.headers)?,
         })
+    }
+
+    /// How long a token may wait for its issuer's keys: until they may be read again, and
+    /// have been.
+    pub fn patience(&self) -> Duration {
+        match &self.0 {
+            Method::Anyone => Duration::ZERO,
+            Method::Token(rule) => {
+                let patience = rule.issuers.iter().map(Verifier::patience);
+                patience.max().unwrap_or_default()
+            }
+        }
+    }
+
+    /// Whether every issuer's keys are there.
+    pub fn is_ready(&self) -> bool {
+        match &self.0 {
+            Method::Anyone => true,
+            Method::Token(rule) => rule.issuers.iter().all(Verifier::is_ready),
+        }
     }
 }
 
@@ -222,24 +292,6 @@ fn check_pointers(
         parse(key, &mapped.claim);
     }
     token_field.and_then(|text| parse(format!("route.{name}.auth.token_field"), text))
-}
-
-fn load_verifier(
-    route: &Route,
-    jwt: &Jwt,
-    env: &dyn Fn(&str) -> Option<String>,
-    problems: &mut Vec<Problem>,
-) -> Option<Verifier> {
-    match Verifier::load(&route.name, jwt, env) {
-        Ok((verifier, warnings)) => {
-            problems.extend(warnings);
-            Some(verifier)
-        }
-        Err(errors) => {
-            problems.extend(errors);
-            None
-        }
-    }
 }
 
 #[cfg(test)]

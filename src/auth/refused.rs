@@ -52,6 +52,21 @@ pub enum TokenRefused {
     /// The content is itself a token (RFC 7519 §5.2).
     #[error("nested tokens are not supported")]
     Nested,
+    /// The issuer's keys were never read, or are too old to be used.
+    #[error("the issuer's keys are not available")]
+    KeysUnavailable,
+    /// The token's key is not in the issuer's set, and a newer one did not come in time.
+    #[error("the token's key is not in the issuer's set, and a newer set did not come in time")]
+    KeysLate,
+    /// The issuer's set has no key named by `kid`, or none for the algorithm.
+    #[error("the token's key is not in the issuer's set")]
+    KeyUnknown,
+    /// The key named by `kid` is for another algorithm than `alg`.
+    #[error("the token's key is for another algorithm")]
+    KeyAlgorithm,
+    /// The token has no `kid`, and the issuer's set several keys for its algorithm.
+    #[error("the token names no key, and several of the issuer's would fit")]
+    KeyAmbiguous,
     /// Someone else signed it, or it was changed.
     #[error("the token's signature does not verify")]
     Signature,
@@ -91,6 +106,13 @@ pub enum TokenRefused {
         #[source]
         fault: HeaderFault,
     },
+}
+
+impl TokenRefused {
+    /// Whether it says nothing against the token: nobody could judge it.
+    pub fn is_unjudged(&self) -> bool {
+        matches!(self, Self::KeysUnavailable | Self::KeysLate)
+    }
 }
 
 /// Why a claim cannot be the value of a header.

@@ -10,15 +10,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rsa;
+use aws_lc_rs::signature::RsaPublicKeyComponents;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use jsonwebtoken::{EncodingKey, crypto};
-use serde_json::Value;
+use jsonwebtoken::{DecodingKey, EncodingKey, crypto};
+use serde_json::{Value, json};
 
 use crate::auth::jwt::{Verifier, library_name};
+use crate::auth::key_sets::KeySets;
+use crate::auth::public_key::Kind;
 use crate::config::{
+<<<<<<< HEAD
     Algorithm, Auth, ClaimFormat, ClaimHeader, Jwt, KeySource, Line, MessageShape, PathPattern,
     Route, TokenAuth, TokenPlace,
+=======
+    Algorithm, Auth, ClaimHeader, Jwks, JwksSource, Jwt, KeySource, Keys, Line, MessageShape,
+    PathPattern, Route, TokenAuth, TokenPlace,
+>>>>>>> 2e5359b (Verify with sets of keys, and hold a token to the rule of its issuer)
 };
 use crate::proto::limits::{Limits, OnExcess, Quota, Rate};
 use crate::proto::policy::{Backpressure, Keepalive, OnExpiry, OnSlowConsumer, Policy};
@@ -40,8 +48,9 @@ pub(super) fn env(name: &str) -> Option<String> {
 /// `iss` = `iss`, `aud` = `edge` or `edge2`, 30 s leeway.
 pub(super) fn jwt(algorithm: Algorithm, key: KeySource) -> Jwt {
     Jwt {
+        place: "route.chat.auth.jwt".to_owned(),
         algorithms: vec![algorithm],
-        key,
+        keys: Keys::One(key),
         issuer: Some("iss".to_owned()),
         audience: vec!["edge".to_owned(), "edge2".to_owned()],
         leeway: Duration::from_secs(30),
@@ -54,7 +63,7 @@ pub(super) fn secret_jwt() -> Jwt {
 }
 
 pub(super) fn verifier(jwt: &Jwt) -> Verifier {
-    match Verifier::load("chat", jwt, &env) {
+    match Verifier::load(jwt, &env, &mut KeySets::default()) {
         Ok((verifier, _warnings)) => verifier,
         Err(problems) => panic!("{problems:?}"),
     }
@@ -100,7 +109,7 @@ pub(super) fn first_message_with(token_field: Option<&str>, jwt: Jwt) -> Auth {
     Auth::Token(TokenAuth {
         places: vec![TokenPlace::FirstMessage(shape)],
         forward_token: false,
-        jwt,
+        jwt: vec![jwt],
     })
 }
 
@@ -205,6 +214,68 @@ pub(super) fn pem(label: &str, der: &[u8]) -> String {
         .collect();
     let body = lines.join("\n");
     format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+}
+
+impl Pair {
+    /// The public half as a JWK, with more members or others.
+    pub(super) fn jwk(&self, more: Value) -> Value {
+        let pem = self.public.as_bytes();
+        let mut jwk = if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
+            let der = key.try_get_as_bytes().expect("DER");
+            let key = rsa::PublicKey::from_der(der).expect("an RSA key");
+            let key = RsaPublicKeyComponents::<Vec<u8>>::from(&key);
+            json!({"kty": "RSA", "n": base64url(key.n), "e": base64url(key.e)})
+        } else if let Ok(key) = DecodingKey::from_ec_pem(pem) {
+            let (x, y) = {
+                let point = key.try_get_as_bytes().expect("a point");
+                point[1..].split_at(point.len() / 2)
+            };
+            let crv = if x.len() == 32 { "P-256" } else { "P-384" };
+            json!({"kty": "EC", "crv": crv, "x": base64url(x), "y": base64url(y)})
+        } else {
+            let key = DecodingKey::from_ed_pem(pem).expect("an Ed25519 key");
+            let x = key.try_get_as_bytes().expect("32 bytes");
+            json!({"kty": "OKP", "crv": "Ed25519", "x": base64url(x)})
+        };
+        for (name, value) in more.as_object().expect("an object of members") {
+            jwk[name] = value.clone();
+        }
+        jwk
+    }
+
+    /// A token of these parts that this pair signed.
+    pub(super) fn sign(&self, header: &Value, claims: &str, with: Algorithm) -> String {
+        let pem = self.private.as_bytes();
+        let key = match Kind::of(with) {
+            Kind::Rsa => EncodingKey::from_rsa_pem(pem),
+            Kind::P256 | Kind::P384 => EncodingKey::from_ec_pem(pem),
+            Kind::Hmac | Kind::Ed25519 => EncodingKey::from_ed_pem(pem),
+        };
+        let message = format!("{}.{}", base64url(header.to_string()), base64url(claims));
+        let key = key.expect("a private key");
+        let signature = crypto::sign(message.as_bytes(), &key, library_name(with));
+        format!("{message}.{}", signature.expect("a key for the algorithm"))
+    }
+}
+
+/// A document with these keys.
+pub(super) fn key_set(keys: &[Value]) -> String {
+    json!({ "keys": keys }).to_string()
+}
+
+/// A rule like [`jwt`] with a set of keys in a file.
+pub(super) fn set_jwt(algorithms: &[Algorithm], file: &Path) -> Jwt {
+    Jwt {
+        algorithms: algorithms.to_vec(),
+        keys: Keys::Set(Jwks {
+            source: JwksSource::File(file.to_owned()),
+            refresh: Duration::from_secs(2),
+            refetch_interval: Duration::from_secs(1),
+            timeout: Duration::ZERO,
+            max_age: None,
+        }),
+        ..secret_jwt()
+    }
 }
 
 /// A file that is removed when dropped.

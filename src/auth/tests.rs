@@ -1,5 +1,7 @@
 //! Claims about a whole check: from the configuration and the message to the admission.
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::json;
@@ -12,9 +14,19 @@ fn first_message(token_field: Option<&str>) -> Auth {
 }
 
 fn authenticator(route: &Route) -> Authenticator {
-    let (authenticator, warnings) = Authenticator::load(route, &env).expect("a good route");
+    let (authenticator, warnings) =
+        Authenticator::load(route, &env, &mut KeySets::default()).expect("a good route");
     assert_eq!(warnings, []);
     authenticator
+}
+
+/// The verdict on a first message, for which nobody has to wait.
+fn admit(edge: &Authenticator, message: &str, now: SystemTime) -> Result<Admission, TokenRefused> {
+    let admitting = pin!(edge.admit_message(message, || now));
+    match admitting.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(verdict) => verdict,
+        Poll::Pending => panic!("it waits"),
+    }
 }
 
 fn alice() -> String {
@@ -30,7 +42,7 @@ fn a_bare_token_admits_with_subject_expiry_and_headers() {
         ("x-roles", "roles"),
     ];
     let edge = authenticator(&route(first_message(None), &headers));
-    let admission = edge.admit_message(&format!("Bearer {}\n", alice()), now());
+    let admission = admit(&edge, &format!("Bearer {}\n", alice()), now());
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let expected = Admission {
         subject: Some("alice".to_owned()),
@@ -48,22 +60,16 @@ fn a_bare_token_admits_with_subject_expiry_and_headers() {
 fn a_token_in_a_json_field_admits() {
     let edge = authenticator(&route(first_message(Some("/payload/token")), &[]));
     let message = json!({"type": "hello", "payload": {"token": alice()}}).to_string();
-    let admission = edge.admit_message(&message, now()).expect("a good token");
+    let admission = admit(&edge, &message, now()).expect("a good token");
     assert_eq!(admission.subject.as_deref(), Some("alice"));
-    assert_eq!(
-        edge.admit_message(&alice(), now()),
-        Err(TokenRefused::NotJson)
-    );
-    assert_eq!(
-        edge.admit_message("{}", now()),
-        Err(TokenRefused::FieldMissing)
-    );
+    assert_eq!(admit(&edge, &alice(), now()), Err(TokenRefused::NotJson));
+    assert_eq!(admit(&edge, "{}", now()), Err(TokenRefused::FieldMissing));
 }
 
 #[test]
 fn a_token_whose_claims_cannot_be_sent_does_not_admit() {
     let edge = authenticator(&route(first_message(None), &[("x-org", "org")]));
-    let refused = edge.admit_message(&alice(), now());
+    let refused = admit(&edge, &alice(), now());
     assert_eq!(
         refused,
         Err(TokenRefused::NotSendable {
@@ -76,24 +82,18 @@ fn a_token_whose_claims_cannot_be_sent_does_not_admit() {
 #[test]
 fn a_token_is_good_until_the_moment_its_admission_names() {
     let edge = authenticator(&route(first_message(None), &[]));
-    let admission = edge.admit_message(&alice(), now()).expect("a good token");
+    let admission = admit(&edge, &alice(), now()).expect("a good token");
     let end = admission.expires_at.expect("an end");
     let before = end - Duration::from_nanos(1);
-    assert!(edge.admit_message(&alice(), before).is_ok());
-    assert_eq!(
-        edge.admit_message(&alice(), end),
-        Err(TokenRefused::Expired)
-    );
+    assert!(admit(&edge, &alice(), before).is_ok());
+    assert_eq!(admit(&edge, &alice(), end), Err(TokenRefused::Expired));
 }
 
 #[test]
 fn where_no_token_is_asked_for_everyone_is_admitted_as_no_one() {
     let open = authenticator(&route(Auth::None, &[("x-user-id", "sub")]));
     for message in ["", "anything", &alice()] {
-        assert_eq!(
-            open.admit_message(message, now()),
-            Ok(Admission::anonymous())
-        );
+        assert_eq!(admit(&open, message, now()), Ok(Admission::anonymous()));
     }
 }
 
@@ -101,7 +101,8 @@ fn where_no_token_is_asked_for_everyone_is_admitted_as_no_one() {
 fn every_problem_of_a_route_is_found_at_once() {
     let headers = [("x-ok", "a~b"), ("x-bad", "/a~2")];
     let broken = route(first_message(Some("token")), &headers);
-    let problems = Authenticator::load(&broken, &|_| None).expect_err("three problems");
+    let problems = Authenticator::load(&broken, &|_| None, &mut KeySets::default())
+        .expect_err("three problems");
     let found: Vec<_> = problems
         .iter()
         .map(|p| (p.severity, p.line.map(|l| l.0), p.key.as_str()))
@@ -123,7 +124,8 @@ fn warnings_come_with_the_authenticator() {
     file.chmod(0o644);
     let jwt = jwt(crate::config::Algorithm::HS256, file.source());
     let auth = first_message_with(None, jwt);
-    let (_, warnings) = Authenticator::load(&route(auth, &[]), &env).expect("usable");
+    let (_, warnings) =
+        Authenticator::load(&route(auth, &[]), &env, &mut KeySets::default()).expect("usable");
     let severities: Vec<_> = warnings.iter().map(|w| w.severity).collect();
     assert_eq!(severities, [Severity::Warning]);
 }
@@ -131,7 +133,7 @@ fn warnings_come_with_the_authenticator() {
 #[test]
 fn nothing_printable_shows_a_secret_or_a_claim() {
     let edge = authenticator(&route(first_message(None), &[("x-user-id", "sub")]));
-    let admission = edge.admit_message(&alice(), now()).expect("a good token");
+    let admission = admit(&edge, &alice(), now()).expect("a good token");
     let text = format!("{edge:?} {admission:?}");
     assert!(text.contains("x-user-id"));
     assert!(!text.contains("alice"), "{text}");

@@ -8,7 +8,7 @@ use super::args::TokenRequest;
 use super::{CONFIG, USAGE, env, report, say};
 use crate::auth::mint::{MintError, MintRequest, mint};
 use crate::config::problem::Loaded;
-use crate::config::{self, Auth, Route};
+use crate::config::{self, Auth, Keys, Route};
 use crate::telemetry::chain;
 
 /// Prints a token that the route accepts.
@@ -64,11 +64,15 @@ fn minted(route: &Route, request: &TokenRequest) -> Result<String, Refusal> {
     let Auth::Token(auth) = &route.auth else {
         return Err(Refusal::NoToken);
     };
+    // Of several issuers the first whose key may be at hand.
+    let has_key = |jwt: &&config::Jwt| matches!(jwt.keys, Keys::One(_));
+    let jwt = auth.jwt.iter().find(has_key).or(auth.jwt.first());
+    let jwt = jwt.ok_or(Refusal::NoToken)?;
     let asked = MintRequest {
         subject: request.sub.clone(),
         ttl: request.ttl,
         claims: request.claims.clone(),
         signing_key: request.signing_key.clone(),
     };
-    mint(&route.name, &auth.jwt, &env, &asked, SystemTime::now()).map_err(Refusal::Mint)
+    mint(jwt, &env, &asked, SystemTime::now()).map_err(Refusal::Mint)
 }

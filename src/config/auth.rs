@@ -11,7 +11,7 @@ mod place;
 use crate::config::answer::{Placed, Reported};
 use crate::config::auth::method::{METHOD, Method, Methods};
 use crate::config::file::Section;
-use crate::config::{Auth, Jwt, Line, TokenAuth, TokenPlace};
+use crate::config::{Auth, Line, TokenAuth, TokenPlace};
 use crate::proto::policy::{FirstMessage, OnExpiry};
 
 /// What `[route.auth]` says.
@@ -40,7 +40,7 @@ pub(super) fn auth(route: &mut Section<'_>) -> Result<Read, Reported> {
             method::keys().for_each(|key| section.expect(key));
             if section.has("jwt") {
                 // What is wrong with it has been reported, and nothing else is asked.
-                let _ = jwt(&mut section);
+                let _ = jwt::issuers(&mut section);
             }
             Err(*reported)
         }
@@ -86,7 +86,7 @@ fn with_token(section: &mut Section<'_>, methods: &[Method]) -> Result<Read, Rep
         false => Ok(None),
     };
     let on_expiry = expiry::on_expiry(section);
-    let jwt = jwt(section);
+    let jwt = jwt::issuers(section);
     let places = places.into_iter().collect::<Result<Vec<_>, _>>()?;
     let mut places: Vec<TokenPlace> = places.into_iter().flatten().collect();
     let (shape, first_message) = first_message?.unzip();
@@ -100,11 +100,4 @@ fn with_token(section: &mut Section<'_>, methods: &[Method]) -> Result<Read, Rep
         first_message,
         on_expiry: on_expiry?,
     })
-}
-
-fn jwt(section: &mut Section<'_>) -> Result<Jwt, Reported> {
-    match section.section("jwt")? {
-        Some(keys) => jwt::jwt(keys),
-        None => Err(section.missing("jwt", "[route.auth.jwt]: what makes a token good")),
-    }
 }

@@ -91,7 +91,6 @@ pub(super) struct Section<'a> {
     line: Option<Line>,
     path: String,
     asked: Vec<&'static str>,
-    refused: Option<&'static str>,
 }
 
 impl<'a> Section<'a> {
@@ -187,6 +186,20 @@ impl<'a> Section<'a> {
         sections.into_iter().collect()
     }
 
+    /// The same where one table alone need not be a list.
+    pub(super) fn one_or_more(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+    ) -> Result<Vec<Self>, Reported> {
+        match self.value(key) {
+            Some(value) if value.items().is_none() => {
+                Ok(vec![self.below(&value, self.path_of(key))?])
+            }
+            _ => self.sections(key, allowed),
+        }
+    }
+
     /// Every entry of a table whose keys are the operator's own, in the order of the file.
     pub(super) fn entries<T>(
         &self,
@@ -221,20 +234,6 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Reports a key that is known but may not be used.
-    pub(super) fn refuse(
-        &mut self,
-        key: &'static str,
-        found: &str,
-        allowed: &str,
-    ) -> Result<(), Reported> {
-        let Some(line) = self.line_of(key) else {
-            return Ok(());
-        };
-        self.refused = Some(key);
-        Err(self.error(key, Some(line), found, allowed))
-    }
-
     /// Where a key's value stands.
     pub(super) fn line_of(&self, key: &str) -> Option<Line> {
         let node = self.table?.get(key)?;
@@ -246,7 +245,7 @@ impl<'a> Section<'a> {
         let Some(table) = self.table else { return };
         for (key, node) in table {
             let key_text: &str = key.get_ref();
-            if self.asked.contains(&key_text) || self.refused == Some(key_text) {
+            if self.asked.contains(&key_text) {
                 continue;
             }
             let hint = suggest(key_text, &self.asked)
@@ -318,7 +317,6 @@ impl<'a> Section<'a> {
             line,
             path,
             asked: Vec::new(),
-            refused: None,
         }
     }
 
@@ -384,14 +382,14 @@ impl<'a> Section<'a> {
         self.reading.named.borrow_mut().tls.push(named);
     }
 
-    /// Notes the key that this section of a route names. A route without a name has problems
-    /// enough.
+    /// Notes the keys that this section of a route names.
     pub(super) fn name_jwt(&self, jwt: Jwt) {
-        let route = self.path.strip_prefix("route.");
-        if let Some(route) = route.and_then(|path| path.strip_suffix(".auth.jwt")) {
-            let named = (route.to_owned(), jwt);
-            self.reading.named.borrow_mut().jwt.push(named);
-        }
+        self.reading.named.borrow_mut().jwt.push(jwt);
+    }
+
+    /// The section as the path of a key: `route.chat.auth.jwt`.
+    pub(super) fn place(&self) -> &str {
+        &self.path
     }
 
     fn path_of(&self, key: &str) -> String {

@@ -304,8 +304,8 @@ pub struct TokenAuth {
     pub places: Vec<TokenPlace>,
     /// Whether the upstream gets the header or the cookie that decided.
     pub forward_token: bool,
-    /// What makes a token good.
-    pub jwt: Jwt,
+    /// What makes a token good: at least one; of several each has an issuer of its own.
+    pub jwt: Vec<Jwt>,
 }
 
 /// Where a token travels.
@@ -342,21 +342,55 @@ impl TokenAuth {
     }
 }
 
-/// `[route.auth.jwt]`.
+/// `[route.auth.jwt]`, or one of `[[route.auth.jwt]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Jwt {
-    /// Exactly what is accepted; at least one, all fit for the one key.
+    /// Where it stands, as the path of a key: `route.chat.auth.jwt`, `route.chat.auth.jwt.#2`.
+    pub place: String,
+    /// Exactly what is accepted; at least one. All fit for the one key, or each for some of
+    /// the set: then none of them is symmetric.
     pub algorithms: Vec<Algorithm>,
-    /// The key that verifies.
-    pub key: KeySource,
+    /// What verifies.
+    pub keys: Keys,
     /// The `iss` a token must have; `None`: written `"off"`.
     pub issuer: Option<String>,
     /// The `aud` values of which a token must have one; empty: written `"off"`.
     pub audience: Vec<String>,
     /// Clock difference forgiven in `exp` and `nbf`.
     pub leeway: Duration,
-    /// Where `key` stands.
+    /// Where `key` or `jwks` stands.
     pub line: Line,
+}
+
+/// What verifies the tokens of an issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// `key`: one, read at start.
+    One(KeySource),
+    /// `jwks`: the issuer's set, read again while the program runs.
+    Set(Jwks),
+}
+
+/// `jwks`: a set of public keys (RFC 7517 §5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jwks {
+    /// Where the set is.
+    pub source: JwksSource,
+    /// How often it is read without being asked for.
+    pub refresh: Duration,
+    /// The least time between two readings, whatever tokens ask for.
+    pub refetch_interval: Duration,
+    /// The longest that one reading takes.
+    pub timeout: Duration,
+    /// The longest that the last good set is used while the source fails; `None`: for ever.
+    pub max_age: Option<Duration>,
+}
+
+/// Where a set of keys is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JwksSource {
+    /// A file.
+    File(PathBuf),
 }
 
 /// A JWS algorithm (RFC 7518 §3.1, RFC 8037).

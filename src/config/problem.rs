@@ -97,8 +97,8 @@ pub struct Refused {
 pub struct Named {
     /// Key path of the listener, and its TLS section.
     pub tls: Vec<(String, Tls)>,
-    /// Name of the route, and its rule for tokens.
-    pub jwt: Vec<(String, Jwt)>,
+    /// The rules for tokens.
+    pub jwt: Vec<Jwt>,
 }
 
 /// Puts problems in the order of the file; those about the whole file come first.

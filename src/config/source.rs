@@ -102,7 +102,9 @@ const HARMLESS: [&str; 4] = ["algorithms", "issuer", "audience", "leeway"];
 /// Whether the key path lies below a `jwt` table and is not one of the harmless keys.
 fn names_secret(key: &str) -> bool {
     let mut parts = key.split('.').skip_while(|part| *part != "jwt").skip(1);
-    parts.next().is_some_and(|part| !HARMLESS.contains(&part))
+    // The number of one of several tables is no key.
+    let key = parts.find(|part| !part.starts_with('#'));
+    key.is_some_and(|key| !HARMLESS.contains(&key))
 }
 
 /// Whether one of [`SECRET_KEYS`] stands where a key stands: before a `=`, or before anything
@@ -207,6 +209,8 @@ mod tests {
             ("[route.auth.jwt]\nkeyy = \"hunter2\"", 2, ""),
             ("[route.auth.jwt.key]\nvalue = \"hunter2", 2, ""),
             ("value = \"hunter2\"", 1, "route.chat.auth.jwt.key.value"),
+            ("value = \"hunter2\"", 1, "route.chat.auth.jwt.#2.key.value"),
+            ("[[route.auth.jwt]]\nvalue = \"hunter2\"", 2, ""),
             ("key = \"\"\"\nhunter2\\q\n\"\"\"", 2, ""),
             ("key = '''\nhunter2", 2, ""),
             ("secret = 'hunter2'", 1, ""),
@@ -234,6 +238,7 @@ mod tests {
         let cases = [
             ("token_field = \"token\"", "route.chat.auth.token_field"),
             ("[route.auth.jwt]", "route.chat.auth.jwt.key"),
+            ("issuer = \"https://id\"", "route.chat.auth.jwt.#2.issuer"),
             (
                 "issuer = \"https://id.example.com\"",
                 "route.chat.auth.jwt.issuer",

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::auth::mint::{MintError, MintRequest, mint};
-use crate::config::{Algorithm, Auth, Config, HostPattern, Jwt, KeySource, PathPattern};
+use crate::config::{Algorithm, Auth, Config, HostPattern, Jwt, KeySource, Keys, PathPattern};
 use crate::config::{Endpoint, Route, Upstream};
 use crate::demo::client::{Door, HOST, PATIENCE};
 use crate::demo::echo::Echo;
@@ -55,7 +55,7 @@ pub enum Unsuitable {
     /// There is no token to show.
     #[error(
         "the demo sends a token to the host localhost, and no route for that host has \
-         auth.method = \"first-message\" without a preset"
+         auth.method = \"first-message\" without a preset, and a `key`"
     )]
     NoRoute,
     /// The upstream is somewhere else.
@@ -145,13 +145,7 @@ impl Stage {
             ..MintRequest::default()
         };
         let env = |name: &str| self.env(name);
-        mint(
-            &self.route.name,
-            &self.jwt,
-            &env,
-            &request,
-            SystemTime::now(),
-        )
+        mint(&self.jwt, &env, &request, SystemTime::now())
     }
 
     /// The first message that carries this token.
@@ -238,7 +232,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The first route that takes a token in the first message from a client of localhost.
+/// The first route that takes a token in the first message from a client of localhost, and
+/// the issuer whose key is here.
 fn shown(config: &Config) -> Option<(Arc<Route>, Option<String>, Jwt)> {
     let is_here = |route: &Route| match &route.host {
         None => true,
@@ -251,7 +246,9 @@ fn shown(config: &Config) -> Option<(Arc<Route>, Option<String>, Jwt)> {
             let shape = auth.first_message()?;
             let is_free = shape.message_type.is_none();
             let field = shape.token_field.clone();
-            is_free.then(|| (Arc::clone(route), field, auth.jwt.clone()))
+            let has_key = |jwt: &&Jwt| matches!(jwt.keys, Keys::One(_));
+            let jwt = auth.jwt.iter().find(has_key)?;
+            is_free.then(|| (Arc::clone(route), field, jwt.clone()))
         }
         Auth::None => None,
     })
@@ -276,8 +273,8 @@ fn own_secret(jwt: &Jwt) -> Option<&str> {
         use Algorithm::{HS256, HS384, HS512};
         matches!(algorithm, HS256 | HS384 | HS512)
     });
-    match &jwt.key {
-        KeySource::Env(name) if is_hmac => Some(name),
+    match &jwt.keys {
+        Keys::One(KeySource::Env(name)) if is_hmac => Some(name),
         _ => None,
     }
 }

@@ -7,6 +7,7 @@ use crate::auth::{Admission, TokenRefused};
 use crate::proto::handshake::forward;
 use crate::proto::handshake::reject::Reject;
 use crate::proto::handshake::server::choose_subprotocol;
+use crate::proxy::session::in_time;
 use crate::proxy::{Client, Held, Worker, random};
 use crate::route::RouteEntry;
 use crate::telemetry::chain;
@@ -89,26 +90,34 @@ fn check_origin(entry: &RouteEntry, fields: &[(&str, &[u8])]) -> Result<(), Reje
 }
 
 /// Step 7. The reason of a refusal stays here.
-pub(super) fn decide(worker: &Worker, judged: &Judged) -> Result<Decision, Reject> {
+pub(super) async fn decide(worker: &Worker, judged: &Judged) -> Result<Decision, Reject> {
     let route = worker.config.routes.get(judged.index);
     let authenticator = worker.authenticators.get(judged.index);
     let (Some(route), Some(authenticator)) = (route, authenticator) else {
         return Err(Reject::NoRoute);
     };
-    let at = SystemTime::now();
     let admission = match &judged.presented {
-        Some(presented) => authenticator
-            .admit(presented.token(), at)
-            .map_err(|refused| token_refused(&route.name, &refused))?,
+        Some(presented) => {
+            let admitting = authenticator.admit(presented.token(), SystemTime::now);
+            in_time(authenticator, admitting)
+                .await
+                .map_err(|refused| token_refused(&route.name, &refused))?
+        }
         None if route.policy.first_message.is_some() => return Ok(Decision::Later),
         None => Admission::anonymous(),
     };
-    Ok(Decision::Admitted { admission, at })
+    Ok(Decision::Admitted {
+        admission,
+        at: SystemTime::now(),
+    })
 }
 
 fn token_refused(route: &str, refused: &TokenRefused) -> Reject {
     tracing::debug!(route, reason = chain(refused), "token refused");
-    Reject::Token
+    match refused.is_unjudged() {
+        true => Reject::Undecided,
+        false => Reject::Token,
+    }
 }
 
 /// Everything the upstream will be told, gathered while the request head is at hand; what

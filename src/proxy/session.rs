@@ -6,8 +6,9 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
-use crate::auth::Admission;
+use crate::auth::{Admission, Authenticator, TokenRefused};
 use crate::http::Opened;
 use crate::proto::cause::DialFailure;
 use crate::proto::handshake::Field;
@@ -108,7 +109,8 @@ async fn run(mut running: Box<Running>, mut relay: Box<Relay<Downstream, TcpStre
     loop {
         match relay.next_event().await {
             Event::VerifyToken(first_message) => {
-                let verdict = running.verify(&first_message);
+                // Boxed, so that the task of an idle session stays small.
+                let verdict = Box::pin(running.verify(first_message)).await;
                 relay.session_mut().handle_token(verdict, now());
             }
             Event::Dial => {
@@ -140,14 +142,14 @@ async fn run(mut running: Box<Running>, mut relay: Box<Relay<Downstream, TcpStre
 
 impl Running {
     /// Step 11. The reason of a refusal stays here.
-    fn verify(&mut self, first_message: &str) -> TokenVerdict {
+    async fn verify(&mut self, first_message: String) -> TokenVerdict {
         let Some(authenticator) = self.held.worker.authenticators.get(self.index) else {
             return TokenVerdict::Refused;
         };
-        let clock = SystemTime::now();
-        match authenticator.admit_message(first_message, clock) {
+        let admitting = authenticator.admit_message(&first_message, SystemTime::now);
+        match in_time(authenticator, admitting).await {
             Ok(admission) => {
-                let admitted = admitted(&admission, clock);
+                let admitted = admitted(&admission, SystemTime::now());
                 self.subject = admission.subject;
                 if let Some(request) = &mut self.request {
                     request.mapped = mapped(admission.headers);
@@ -156,7 +158,10 @@ impl Running {
             }
             Err(refused) => {
                 self.detail = Some(chain(&refused));
-                TokenVerdict::Refused
+                match refused.is_unjudged() {
+                    true => TokenVerdict::Unavailable,
+                    false => TokenVerdict::Refused,
+                }
             }
         }
     }
@@ -183,6 +188,17 @@ impl Running {
                 })
             }
         }
+    }
+}
+
+/// The verdict, which waits for the issuer's keys where it has to, and not for ever.
+pub(super) async fn in_time(
+    authenticator: &Authenticator,
+    admitting: impl Future<Output = Result<Admission, TokenRefused>>,
+) -> Result<Admission, TokenRefused> {
+    match timeout(authenticator.patience(), admitting).await {
+        Ok(verdict) => verdict,
+        Err(_) => Err(TokenRefused::KeysLate),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tidegate::config::problem::{Loaded, Problem, Refused, render};
-use tidegate::config::{self, Auth, KeySource, PathPattern};
+use tidegate::config::{self, Auth, KeySource, Keys, PathPattern};
 use tidegate::proto::limits::OnExcess;
 
 #[test]
@@ -76,10 +76,8 @@ fn the_reference_says_what_the_demo_needs() {
     };
     let shape = auth.first_message().expect("in the first message");
     assert_eq!(shape.token_field.as_deref(), Some("/token"));
-    assert_eq!(
-        auth.jwt.key,
-        KeySource::Env("TIDEGATE_JWT_SECRET".to_owned())
-    );
+    let secret = KeySource::Env("TIDEGATE_JWT_SECRET".to_owned());
+    assert_eq!(auth.jwt[0].keys, Keys::One(secret));
     assert_eq!(route.headers[0].header, "x-user-id");
     let endpoint = &config.upstreams[route.upstream].endpoints[0];
     assert_eq!((endpoint.host.as_str(), endpoint.port), ("127.0.0.1", 9001));

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde_json::json;
+
 use super::*;
 use crate::auth::testing::*;
 
@@ -27,14 +29,22 @@ MCowBQYDK2VuAyEAuyXT8LqZhdYxOmFjKFAlIQoTWr51rTrHoyeLy+bv0ms=
 -----END PUBLIC KEY-----
 ";
 
+/// The key of a rule that has one.
+fn load(
+    jwt: &Jwt,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Verifying, Vec<Problem>), Vec<Problem>> {
+    load_verifying(jwt, env, &mut KeySets::default())
+}
+
 fn load_env(jwt: &Jwt, value: Option<&str>) -> Result<Vec<Problem>, Vec<Problem>> {
     let env = |name: &str| value.filter(|_| name == "SECRET").map(str::to_owned);
-    load("chat", jwt, &env).map(|(_, warnings)| warnings)
+    load(jwt, &env).map(|(_, warnings)| warnings)
 }
 
 fn load_file(algorithm: Algorithm, contents: impl AsRef<[u8]>) -> Result<(), Vec<Problem>> {
     let file = TempFile::new(contents);
-    load("chat", &jwt(algorithm, file.source()), &env).map(|(_, warnings)| {
+    load(&jwt(algorithm, file.source()), &env).map(|(_, warnings)| {
         assert_eq!(warnings, []);
     })
 }
@@ -72,7 +82,7 @@ fn a_missing_or_empty_secret_names_the_remedy() {
     assert!(only(load_file(Algorithm::HS256, "\n")).contains(" is empty | "));
     assert!(only(load_file(Algorithm::RS256, "")).contains(" is empty | "));
     let absent = KeySource::File(PathBuf::from("/nonexistent/key"));
-    let text = only(load("chat", &jwt(Algorithm::HS256, absent), &env));
+    let text = only(load(&jwt(Algorithm::HS256, absent), &env));
     assert!(text.starts_with("cannot read /nonexistent/key: "), "{text}");
 }
 
@@ -116,7 +126,7 @@ fn a_secret_file_that_others_may_read_is_a_warning() {
     for (mode, count) in [(0o600, 0), (0o400, 0), (0o640, 1), (0o604, 1), (0o644, 1)] {
         file.chmod(mode);
         let jwt = jwt(Algorithm::HS256, file.source());
-        let (_, warnings) = load("chat", &jwt, &env).expect("usable");
+        let (_, warnings) = load(&jwt, &env).expect("usable");
         assert_eq!(warnings.len(), count, "{mode:o}");
         assert!(warnings.iter().all(|w| w.severity == Severity::Warning));
         assert!(
@@ -128,7 +138,7 @@ fn a_secret_file_that_others_may_read_is_a_warning() {
     let public = TempFile::new(&P256.public);
     public.chmod(0o644);
     let jwt = jwt(Algorithm::ES256, public.source());
-    let (_, warnings) = load("chat", &jwt, &env).expect("usable");
+    let (_, warnings) = load(&jwt, &env).expect("usable");
     assert_eq!(warnings, []);
 }
 
@@ -233,11 +243,66 @@ fn certificates_and_several_blocks_are_refused_with_a_remedy() {
 #[test]
 fn a_key_file_without_end_is_not_read_to_its_end() {
     let endless = KeySource::File(PathBuf::from("/dev/zero"));
-    let text = only(load("chat", &jwt(Algorithm::HS256, endless), &env));
+    let text = only(load(&jwt(Algorithm::HS256, endless), &env));
     assert!(text.contains("larger than 64 KiB"), "{text}");
-    let largest = vec![b'x'; usize::try_from(MAX_KEY_FILE).expect("small")];
+    let largest = vec![b'x'; MAX_KEY_FILE];
     assert_eq!(load_file(Algorithm::HS256, &largest), Ok(()));
     assert!(load_file(Algorithm::HS256, [&largest[..], b"x"].concat()).is_err());
+}
+
+#[test]
+fn a_set_in_a_file_is_checked_wholly_at_load() {
+    let load_set = |document: &str| {
+        let file = TempFile::new(document);
+        load(&set_jwt(&[Algorithm::ES256], file.path()), &env).map(|(_, warnings)| warnings)
+    };
+    let good = P256.jwk(json!({"kid": "a"}));
+    assert_eq!(
+        load_set(&key_set(std::slice::from_ref(&good))),
+        Ok(Vec::new())
+    );
+
+    let secret = json!({"kty": "oct", "kid": "b", "k": "c2VjcmV0"});
+    let other = json!({"kty": "RSA", "use": "enc", "n": "AAAA", "e": "AQAB"});
+    let warnings = load_set(&key_set(&[good, secret.clone(), other])).expect("usable");
+    let [warning] = warnings.as_slice() else {
+        panic!("{warnings:?}");
+    };
+    assert_eq!(warning.severity, Severity::Warning);
+    assert_eq!(warning.key, "route.chat.auth.jwt.jwks");
+    assert!(
+        warning.found.contains("key `b` is symmetric"),
+        "{warning:?}"
+    );
+    assert!(!format!("{warning:?}").contains("c2VjcmV0"), "{warning:?}");
+
+    let only_secret = key_set(&[secret]);
+    for (document, words) in [
+        (
+            only_secret.as_str(),
+            "no key for the configured algorithms: key `b` is symmetric",
+        ),
+        ("{}", "no array `keys`"),
+        ("", "not a JSON object"),
+    ] {
+        let problems = load_set(document).expect_err(words);
+        let [problem] = problems.as_slice() else {
+            panic!("{problems:?}");
+        };
+        assert_eq!(problem.severity, Severity::Error);
+        assert!(problem.found.contains(words), "{problem:?}");
+    }
+    for (path, words) in [
+        ("/nonexistent", "cannot read"),
+        ("/dev/zero", "larger than 128 KiB"),
+    ] {
+        let jwt = set_jwt(&[Algorithm::ES256], Path::new(path));
+        let problems = load(&jwt, &env).map(|_| ()).expect_err(words);
+        assert!(
+            problems.iter().any(|p| p.found.contains(words)),
+            "{problems:?}"
+        );
+    }
 }
 
 #[test]

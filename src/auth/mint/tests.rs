@@ -36,7 +36,7 @@ fn every_algorithm_makes_tokens_that_its_route_accepts() {
         for algorithm in algorithms {
             let jwt = jwt(*algorithm, source.clone());
             let request = request(files.as_ref().map(|(_, private)| private));
-            let token = mint("chat", &jwt, &env, &request, now()).expect("a token");
+            let token = mint(&jwt, &env, &request, now()).expect("a token");
             let claims = verifier(&jwt).verify(&token, now()).expect("a good token");
             assert_eq!(claims.subject(), Some("alice"), "{algorithm:?}");
             assert_eq!(claims.lookup("/role/0"), Some(&json!("admin")));
@@ -49,7 +49,7 @@ fn every_algorithm_makes_tokens_that_its_route_accepts() {
 #[test]
 fn a_token_says_what_the_route_asks_for() {
     let jwt = secret_jwt();
-    let token = mint("chat", &jwt, &env, &request(None), now()).expect("a token");
+    let token = mint(&jwt, &env, &request(None), now()).expect("a token");
     let claims = verifier(&jwt).verify(&token, now()).expect("a good token");
     for (name, value) in [
         ("iss", json!("iss")),
@@ -67,7 +67,7 @@ fn a_fraction_of_a_second_is_rounded_up() {
     let jwt = secret_jwt();
     let mut request = request(None);
     request.ttl = Duration::from_millis(1);
-    let token = mint("chat", &jwt, &env, &request, now()).expect("a token");
+    let token = mint(&jwt, &env, &request, now()).expect("a token");
     let claims = verifier(&jwt).verify(&token, now()).expect("a good token");
     assert_eq!(claims.lookup("exp"), Some(&json!(NOW + 1)));
 }
@@ -78,11 +78,11 @@ fn the_key_that_signs_is_asked_for_exactly_where_needed() {
     let private = TempFile::new(&P256.private);
     let es256 = jwt(Algorithm::ES256, public.source());
     assert!(matches!(
-        mint("chat", &es256, &env, &request(None), now()),
+        mint(&es256, &env, &request(None), now()),
         Err(MintError::SigningKeyNeeded(Algorithm::ES256))
     ));
     assert!(matches!(
-        mint("chat", &secret_jwt(), &env, &request(Some(&private)), now()),
+        mint(&secret_jwt(), &env, &request(Some(&private)), now()),
         Err(MintError::SigningKeyUnused(Algorithm::HS256))
     ));
 }
@@ -101,7 +101,7 @@ fn a_signing_key_that_does_not_fit_is_refused() {
         "",
     ] {
         let file = TempFile::new(contents);
-        let error = mint("chat", &es256, &env, &request(Some(&file)), now());
+        let error = mint(&es256, &env, &request(Some(&file)), now());
         assert!(matches!(&error, Err(MintError::SigningKeyKind { .. })));
         let text = error.expect_err("a refusal").to_string();
         assert!(text.contains("openssl pkcs8"), "{text}");
@@ -110,7 +110,7 @@ fn a_signing_key_that_does_not_fit_is_refused() {
     let other = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
     let other = TempFile::new(other.serialize_pem());
     assert!(matches!(
-        mint("chat", &es256, &env, &request(Some(&other)), now()),
+        mint(&es256, &env, &request(Some(&other)), now()),
         Err(MintError::OtherKey)
     ));
     let gone = other.path().to_owned();
@@ -118,7 +118,7 @@ fn a_signing_key_that_does_not_fit_is_refused() {
     let mut request = request(None);
     request.signing_key = Some(gone);
     assert!(matches!(
-        mint("chat", &es256, &env, &request, now()),
+        mint(&es256, &env, &request, now()),
         Err(MintError::SigningKeyFile(..))
     ));
 }
@@ -129,23 +129,23 @@ fn claims_that_are_set_already_and_impossible_times_are_refused() {
     for name in ["iss", "aud", "sub", "iat", "exp", "role"] {
         let mut request = request(None);
         request.claims.push((name.to_owned(), json!(1)));
-        let error = mint("chat", &jwt, &env, &request, now()).expect_err(name);
+        let error = mint(&jwt, &env, &request, now()).expect_err(name);
         assert!(matches!(error, MintError::ClaimTaken(taken) if taken == name));
     }
     let mut request = request(None);
     request.ttl = Duration::MAX;
-    let error = mint("chat", &jwt, &env, &request, now());
+    let error = mint(&jwt, &env, &request, now());
     assert!(matches!(error, Err(MintError::Time)));
     request.ttl = Duration::from_secs(1);
-    let error = mint("chat", &jwt, &env, &request, UNIX_EPOCH - request.ttl);
+    let error = mint(&jwt, &env, &request, UNIX_EPOCH - request.ttl);
     assert!(matches!(error, Err(MintError::Time)));
     request.claims = vec![("pad".to_owned(), json!("x".repeat(8192)))];
-    let error = mint("chat", &jwt, &env, &request, now());
+    let error = mint(&jwt, &env, &request, now());
     assert!(matches!(error, Err(MintError::TooLong)));
 }
 
 #[test]
 fn a_route_whose_key_is_broken_mints_nothing() {
-    let error = mint("chat", &secret_jwt(), &|_| None, &request(None), now());
+    let error = mint(&secret_jwt(), &|_| None, &request(None), now());
     assert!(matches!(error, Err(MintError::Key(problems)) if problems.len() == 1));
 }

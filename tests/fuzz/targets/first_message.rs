@@ -12,22 +12,25 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use libfuzzer_sys::fuzz_target;
 use tidegate::auth::jwt::Verifier;
+use tidegate::auth::key_sets::KeySets;
 use tidegate::auth::message::{Pointer, extract_token};
-use tidegate::config::{Algorithm, Jwt, KeySource, Line};
+use tidegate::config::{Algorithm, Jwt, KeySource, Keys, Line};
 
 const SECRET: &str = "a secret of the fuzz targets, of no use elsewhere";
 
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
     let jwt = Jwt {
+        place: "fuzz".to_owned(),
         algorithms: vec![Algorithm::HS256],
-        key: KeySource::Env("SECRET".to_owned()),
+        keys: Keys::One(KeySource::Env("SECRET".to_owned())),
         issuer: Some("i".to_owned()),
         audience: vec!["a".to_owned()],
         leeway: Duration::from_secs(30),
         line: Line(1),
     };
     let env = |_: &str| Some(SECRET.to_owned());
-    let (verifier, _warnings) = Verifier::load("fuzz", &jwt, &env).expect("a good key");
+    let loaded = Verifier::load(&jwt, &env, &mut KeySets::default());
+    let (verifier, _warnings) = loaded.expect("a good key");
     verifier
 });
 

@@ -1,0 +1,218 @@
+//! The key sets in force, which are exchanged while workers verify with them.
+//!
+//! One [`LiveKeys`] is one source, shared by all routes and workers that name it alike. A
+//! single task reads the source and hands over what came of it; an admission that misses a
+//! key asks that task to read again, and waits for it. So however many tokens ask, one
+//! reading is under way at a time.
+//!
+//! What a source lacks is remembered until the task says that it may be asked again: until
+//! then tokens with the same `kid` are refused at once, and those with another wait. Bound:
+//! [`MAX_MISSING`] names of 8 bytes.
+//!
+//! Knows neither files nor the network, and no clock.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use tokio::sync::{Notify, watch};
+
+use crate::auth::jwks::{KeySet, SetAside, SetRefused};
+use crate::config::{Algorithm, Jwks, Jwt, Line};
+
+/// Names that a source is remembered to lack: more than honest clients ask for in a refetch
+/// interval. Beyond it tokens wait as if they were the first of their kind.
+const MAX_MISSING: usize = 1024;
+
+/// Every source that the configuration names, each once.
+#[derive(Debug, Default)]
+pub struct KeySets(Vec<Arc<LiveKeys>>);
+
+impl KeySets {
+    /// The source of a rule, and whether it is the first to name it.
+    pub(super) fn share(&mut self, jwt: &Jwt, jwks: &Jwks) -> (Arc<LiveKeys>, bool) {
+        let same =
+            |keys: &&Arc<LiveKeys>| keys.source == *jwks && keys.algorithms == jwt.algorithms;
+        if let Some(known) = self.0.iter().find(same) {
+            return (Arc::clone(known), false);
+        }
+        let keys = Arc::new(LiveKeys::new(jwt, jwks));
+        self.0.push(Arc::clone(&keys));
+        (keys, true)
+    }
+
+    /// All of them, for the task that reads them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<LiveKeys>> {
+        self.0.iter()
+    }
+}
+
+/// The keys of one source, as last read.
+#[derive(Debug)]
+pub struct LiveKeys {
+    place: String,
+    line: Line,
+    source: Jwks,
+    algorithms: Vec<Algorithm>,
+    state: watch::Sender<State>,
+    wanted: Notify,
+    hasher: RandomState,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    set: Option<Arc<KeySet>>,
+    /// Readings that began and ended; at most one is under way.
+    begun: u64,
+    ended: u64,
+    /// Digests of the names that were asked for and not in the last set.
+    missing: HashSet<u64>,
+}
+
+impl LiveKeys {
+    fn new(jwt: &Jwt, jwks: &Jwks) -> Self {
+        Self {
+            place: jwt.place.clone(),
+            line: jwt.line,
+            source: jwks.clone(),
+            algorithms: jwt.algorithms.clone(),
+            state: watch::Sender::default(),
+            wanted: Notify::new(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Where the configuration names the source first, as the path of a key.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// The line of it.
+    pub fn line(&self) -> Line {
+        self.line
+    }
+
+    /// Where to read, and how often.
+    pub fn source(&self) -> &Jwks {
+        &self.source
+    }
+
+    /// Whether there are keys to verify with.
+    pub fn is_ready(&self) -> bool {
+        self.state.borrow().set.is_some()
+    }
+
+    /// Reads what the source answered.
+    ///
+    /// # Errors
+    /// See [`KeySet::parse`].
+    pub fn parse(&self, document: &[u8]) -> Result<(KeySet, Vec<SetAside>), SetRefused> {
+        KeySet::parse(document, &self.algorithms)
+    }
+
+    /// A reading begins.
+    pub fn begin(&self) {
+        // Nobody waits for a beginning.
+        self.state.send_if_modified(|state| {
+            state.begun = state.ended + 1;
+            false
+        });
+    }
+
+    /// The reading has ended, with a set or without. The one in force stays without.
+    pub fn end(&self, set: Option<KeySet>) {
+        self.state.send_modify(|state| {
+            state.begun = state.ended + 1;
+            state.ended = state.begun;
+            if let Some(set) = set {
+                state.set = Some(Arc::new(set));
+            }
+            state.missing.clear();
+        });
+    }
+
+    /// The source may be asked again for what it lacked.
+    pub fn forget_missing(&self) {
+        self.state.send_if_modified(|state| {
+            state.missing.clear();
+            false
+        });
+    }
+
+    /// The set is too old to be used.
+    pub fn withdraw(&self) {
+        self.state.send_if_modified(|state| {
+            state.set = None;
+            false
+        });
+    }
+
+    /// Resolves when a token asked for another reading since this last resolved.
+    pub async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// The set in force, and what it takes to wait for the next.
+    pub(super) fn current(self: &Arc<Self>, kid: Option<&str>) -> (Option<Arc<KeySet>>, Pending) {
+        let kid = self.hasher.hash_one(kid);
+        let state = self.state.borrow();
+        let pending = Pending {
+            begun: state.begun,
+            ended: state.ended,
+            is_missing: state.missing.contains(&kid),
+            kid,
+            keys: Arc::clone(self),
+        };
+        (state.set.clone(), pending)
+    }
+}
+
+/// A token that another reading may help: as it stood when the set was looked at.
+#[derive(Debug)]
+pub(super) struct Pending {
+    keys: Arc<LiveKeys>,
+    kid: u64,
+    begun: u64,
+    ended: u64,
+    is_missing: bool,
+}
+
+impl Pending {
+    /// Whether the source was asked for this key, and is not to be asked again yet.
+    pub(super) fn is_missing(&self) -> bool {
+        self.is_missing
+    }
+
+    /// The reading that decides: the first that began after the token came.
+    pub(super) fn deciding(&self) -> u64 {
+        self.begun + 1
+    }
+
+    /// The last reading that had ended.
+    pub(super) fn ended(&self) -> u64 {
+        self.ended
+    }
+
+    /// Waits until another reading has ended; asks for one if none is under way.
+    pub(super) async fn next_reading(&self) {
+        if self.begun == self.ended {
+            self.keys.wanted.notify_one();
+        }
+        let mut state = self.keys.state.subscribe();
+        // The sender is in `keys`, so it is still there.
+        let _ = state.wait_for(|state| state.ended > self.ended).await;
+    }
+
+    /// Remembers that the set this was looked up in lacks the key.
+    pub(super) fn remember_missing(&self) {
+        self.keys.state.send_if_modified(|state| {
+            if state.ended == self.ended && state.missing.len() < MAX_MISSING {
+                state.missing.insert(self.kid);
+            }
+            false
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

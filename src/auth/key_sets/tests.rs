@@ -1,0 +1,249 @@
+//! Claims about sets that change while tokens wait for them.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use serde_json::json;
+
+use super::*;
+use crate::auth::testing::*;
+use crate::auth::{Admission, Authenticator, TokenRefused};
+use crate::config::Algorithm::ES256;
+
+/// A route that verifies with a set in force.
+struct Edge {
+    authenticator: Authenticator,
+    keys: Arc<LiveKeys>,
+    _file: TempFile,
+}
+
+fn edge(kids: &[&str]) -> Edge {
+    let file = TempFile::new(document(kids));
+    let mut sets = KeySets::default();
+    let route = route(
+        first_message_with(None, set_jwt(&[ES256], file.path())),
+        &[],
+    );
+    let loaded = Authenticator::load(&route, &env, &mut sets);
+    let (authenticator, warnings) = loaded.expect("a good set");
+    assert_eq!(warnings, []);
+    let keys = Arc::clone(sets.iter().next().expect("one source"));
+    Edge {
+        authenticator,
+        keys,
+        _file: file,
+    }
+}
+
+fn document(kids: &[&str]) -> String {
+    let keys: Vec<_> = kids
+        .iter()
+        .map(|kid| P256.jwk(json!({"kid": kid})))
+        .collect();
+    key_set(&keys)
+}
+
+fn signed(kid: &str) -> String {
+    P256.sign(
+        &json!({"alg": "ES256", "kid": kid}),
+        &good_claims(json!({})),
+        ES256,
+    )
+}
+
+impl Edge {
+    fn end(&self, kids: &[&str]) {
+        let parsed = self.keys.parse(document(kids).as_bytes());
+        self.keys.end(Some(parsed.expect("a good set").0));
+    }
+
+    /// Whether somebody asked for a reading since this was last called.
+    fn is_wanted(&self) -> bool {
+        poll(pin!(self.keys.wanted())).is_ready()
+    }
+}
+
+fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn is_admitted(verdict: Poll<Result<Admission, TokenRefused>>) -> bool {
+    matches!(verdict, Poll::Ready(Ok(_)))
+}
+
+fn is_refused(verdict: Poll<Result<Admission, TokenRefused>>) -> bool {
+    matches!(verdict, Poll::Ready(Err(TokenRefused::KeyUnknown)))
+}
+
+#[test]
+fn a_known_key_is_not_waited_for() {
+    let edge = edge(&["a"]);
+    let token = signed("a");
+    assert!(is_admitted(poll(pin!(
+        edge.authenticator.admit(&token, now)
+    ))));
+    assert!(!edge.is_wanted());
+}
+
+#[test]
+fn an_unknown_key_has_the_set_read_again_and_is_admitted_with_it() {
+    let edge = edge(&["a"]);
+    let (first, second) = (signed("b"), signed("b"));
+    let mut first = pin!(edge.authenticator.admit(&first, now));
+    let mut second = pin!(edge.authenticator.admit(&second, now));
+    assert!(poll(first.as_mut()).is_pending());
+    assert!(poll(second.as_mut()).is_pending());
+    // Both asked, and one reading is enough.
+    assert!(edge.is_wanted());
+    assert!(!edge.is_wanted());
+    edge.keys.begin();
+    assert!(poll(first.as_mut()).is_pending());
+    edge.end(&["a", "b"]);
+    assert!(is_admitted(poll(first)));
+    assert!(is_admitted(poll(second)));
+    assert!(!edge.is_wanted());
+}
+
+#[test]
+fn a_key_that_the_new_set_lacks_is_refused_and_not_asked_for_again() {
+    let edge = edge(&["a"]);
+    let token = signed("b");
+    let mut first = pin!(edge.authenticator.admit(&token, now));
+    assert!(poll(first.as_mut()).is_pending());
+    assert!(edge.is_wanted());
+    edge.keys.begin();
+    edge.end(&["a"]);
+    assert!(is_refused(poll(first)));
+    // At once, until the source may be asked again; another key waits for that.
+    assert!(is_refused(poll(pin!(
+        edge.authenticator.admit(&token, now)
+    ))));
+    assert!(!edge.is_wanted());
+    let other = signed("c");
+    assert!(poll(pin!(edge.authenticator.admit(&other, now))).is_pending());
+    assert!(edge.is_wanted());
+    edge.keys.forget_missing();
+    assert!(poll(pin!(edge.authenticator.admit(&token, now))).is_pending());
+    assert!(edge.is_wanted());
+}
+
+#[test]
+fn a_reading_that_fails_decides_by_the_last_good_set() {
+    let edge = edge(&["a"]);
+    let token = signed("b");
+    let mut waiting = pin!(edge.authenticator.admit(&token, now));
+    assert!(poll(waiting.as_mut()).is_pending());
+    edge.keys.begin();
+    edge.keys.end(None);
+    assert!(is_refused(poll(waiting)));
+    let good = signed("a");
+    assert!(is_admitted(poll(pin!(
+        edge.authenticator.admit(&good, now)
+    ))));
+}
+
+#[test]
+fn a_reading_that_was_under_way_may_be_too_early_and_the_next_one_decides() {
+    let edge = edge(&["a"]);
+    edge.keys.begin();
+    let token = signed("b");
+    let mut waiting = pin!(edge.authenticator.admit(&token, now));
+    assert!(poll(waiting.as_mut()).is_pending());
+    assert!(!edge.is_wanted());
+    edge.end(&["a"]);
+    assert!(poll(waiting.as_mut()).is_pending());
+    assert!(edge.is_wanted());
+    edge.keys.begin();
+    edge.end(&["a", "b"]);
+    assert!(is_admitted(poll(waiting)));
+}
+
+#[test]
+fn no_token_waits_for_a_third_reading() {
+    let edge = edge(&["a"]);
+    edge.keys.begin();
+    let token = signed("b");
+    let mut waiting = pin!(edge.authenticator.admit(&token, now));
+    for _ in 0..2 {
+        assert!(poll(waiting.as_mut()).is_pending());
+        edge.keys.begin();
+        edge.end(&["a"]);
+    }
+    assert!(is_refused(poll(waiting)));
+}
+
+#[test]
+fn a_key_that_is_withdrawn_is_refused_from_then_on() {
+    let edge = edge(&["a", "b"]);
+    let token = signed("b");
+    assert!(is_admitted(poll(pin!(
+        edge.authenticator.admit(&token, now)
+    ))));
+    edge.end(&["a"]);
+    let mut waiting = pin!(edge.authenticator.admit(&token, now));
+    assert!(poll(waiting.as_mut()).is_pending());
+    edge.end(&["a"]);
+    assert!(is_refused(poll(waiting)));
+}
+
+#[test]
+fn without_keys_the_edge_is_not_ready_and_says_so() {
+    let edge = edge(&["a"]);
+    assert!(edge.authenticator.is_ready());
+    edge.keys.withdraw();
+    assert!(!edge.authenticator.is_ready());
+    let token = signed("a");
+    let mut waiting = pin!(edge.authenticator.admit(&token, now));
+    assert!(poll(waiting.as_mut()).is_pending());
+    edge.keys.end(None);
+    let verdict = poll(waiting);
+    let unavailable = TokenRefused::KeysUnavailable;
+    assert!(matches!(verdict, Poll::Ready(Err(refused)) if refused == unavailable));
+    edge.end(&["a"]);
+    assert!(edge.authenticator.is_ready());
+}
+
+#[test]
+fn what_is_remembered_to_be_missing_is_bounded() {
+    let edge = edge(&["a"]);
+    let missing = || edge.keys.state.borrow().missing.len();
+    for n in 0..=MAX_MISSING {
+        let kid = n.to_string();
+        let (_, pending) = edge.keys.current(Some(&kid));
+        pending.remember_missing();
+    }
+    assert_eq!(missing(), MAX_MISSING);
+    // What a token found missing in an older set says nothing about this one.
+    let (_, pending) = edge.keys.current(Some("late"));
+    edge.end(&["a"]);
+    assert_eq!(missing(), 0);
+    pending.remember_missing();
+    assert_eq!(missing(), 0);
+}
+
+#[test]
+fn a_source_that_several_routes_name_alike_is_one() {
+    let file = TempFile::new(document(&["a"]));
+    let other = TempFile::new(document(&["a"]));
+    let mut sets = KeySets::default();
+    for (file, algorithms) in [
+        (&file, [ES256].as_slice()),
+        (&file, &[ES256]),
+        (&other, &[ES256]),
+        (&file, &[ES256, Algorithm::RS256]),
+    ] {
+        let jwt = set_jwt(algorithms, file.path());
+        let route = route(first_message_with(None, jwt), &[]);
+        Authenticator::load(&route, &env, &mut sets).expect("a good set");
+    }
+    assert_eq!(sets.iter().count(), 3);
+}
+
+#[test]
+fn nothing_printable_shows_a_key() {
+    let edge = edge(&["a"]);
+    let point = P256.jwk(json!({}))["x"].to_string();
+    let text = format!("{:?} {:?}", edge.authenticator, edge.keys);
+    assert!(!text.contains(point.trim_matches('"')), "{text}");
+}
