@@ -20,13 +20,8 @@ use crate::auth::jwt::{Verifier, library_name};
 use crate::auth::key_sets::KeySets;
 use crate::auth::public_key::Kind;
 use crate::config::{
-<<<<<<< HEAD
-    Algorithm, Auth, ClaimFormat, ClaimHeader, Jwt, KeySource, Line, MessageShape, PathPattern,
-    Route, TokenAuth, TokenPlace,
-=======
-    Algorithm, Auth, ClaimHeader, Jwks, JwksSource, Jwt, KeySource, Keys, Line, MessageShape,
-    PathPattern, Route, TokenAuth, TokenPlace,
->>>>>>> 2e5359b (Verify with sets of keys, and hold a token to the rule of its issuer)
+    Algorithm, Auth, ClaimFormat, ClaimHeader, Jwks, JwksSource, Jwt, KeySource, Keys, Line,
+    MessageShape, PathPattern, Route, TokenAuth, TokenPlace,
 };
 use crate::proto::limits::{Limits, OnExcess, Quota, Rate};
 use crate::proto::policy::{Backpressure, Keepalive, OnExpiry, OnSlowConsumer, Policy};
