@@ -10,7 +10,7 @@ use crate::config::units;
 
 /// A secure WebSocket reverse proxy.
 ///
-/// Terminates TLS, admits by Origin and by a JWT in the first message, holds every
+/// Terminates TLS, admits by Origin and by a JWT, holds every
 /// connection to its limits, and relays frames to an unmodified WebSocket server.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES, arg_required_else_help = true)]

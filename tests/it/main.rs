@@ -17,6 +17,7 @@ mod limits;
 mod memory;
 mod none_route;
 mod origin;
+mod recipes;
 mod relay;
 mod routes;
 mod support;
