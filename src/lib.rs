@@ -30,7 +30,8 @@
 //! # Modules in reading order
 //!
 //! [`proxy`], [`proto`] (the contract, then `session`, `pipe`, `frame`), [`relay`],
-//! [`config`], then the IO modules as they come up; [`server`] and [`cli`] around them.
+//! [`config`], then the IO modules as they come up; [`server`], [`housekeeping`] and [`cli`]
+//! around them.
 
 // What a peer sends must not reach a panic. Tests may panic.
 #![cfg_attr(
@@ -44,11 +45,13 @@
     )
 )]
 
+pub mod admin;
 pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod drain;
+pub mod housekeeping;
 pub mod http;
 pub mod listener;
 pub mod outbound;

@@ -1,6 +1,8 @@
 //! The running process: loads what the configuration names, binds, and serves on one
 //! single-threaded worker per core until it is told to stop.
 
+mod desk;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -11,16 +13,20 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
+use crate::admin::{self, Guard, Token};
 use crate::auth::Authenticator;
 use crate::auth::jwt::Verifier;
 use crate::auth::key_sets::KeySets;
 use crate::config::problem::{Named, Problem, Severity};
 use crate::config::{Config, Drain};
 use crate::drain::Registry;
+use crate::housekeeping::{Chore, Housekeeping};
 use crate::listener::{self, Listener, Permits};
 use crate::proxy::{self, Entrance, Worker};
 use crate::relay::Stop;
 use crate::route::Routes;
+use crate::server::desk::Desk;
+pub use crate::server::desk::ReadyCheck;
 use crate::telemetry::{Observer, Telemetry};
 use crate::tls::Acceptor;
 use crate::upstream::Upstream;
@@ -32,6 +38,11 @@ pub struct Prepared {
     acceptors: Vec<Option<Acceptor>>,
     authenticators: Arc<[Authenticator]>,
     routes: Arc<Routes>,
+    admin_token: Option<Arc<Token>>,
+    ready: Vec<ReadyCheck>,
+    chores: Vec<Chore>,
+    /// The public keys of the tokens that the edge signs, as JSON.
+    keys: Option<Arc<str>>,
 }
 
 /// A process that serves.
@@ -39,10 +50,13 @@ pub struct Prepared {
 pub struct Running {
     /// What is listened on, in the order of the configuration, with real ports.
     pub addresses: Vec<SocketAddr>,
+    /// The admin address, with its real port.
+    pub admin: Option<SocketAddr>,
     /// Counters and records.
     pub telemetry: Arc<Telemetry>,
     stop: watch::Sender<Phase>,
     workers: Vec<JoinHandle<()>>,
+    housekeeping: Option<Housekeeping>,
     ended: mpsc::Receiver<()>,
 }
 
@@ -105,6 +119,10 @@ impl Prepared {
                 problems.push(Problem::error(None, key, found, error.source.to_string()));
             })
             .ok();
+        let token = config.admin.as_ref().and_then(|admin| admin.token.as_ref());
+        let admin_token = token
+            .and_then(|token| keep(Token::load(token, env), &mut problems))
+            .map(Arc::new);
         match routes {
             Some(routes) if problems.iter().all(|p| p.severity == Severity::Warning) => {
                 let prepared = Self {
@@ -112,6 +130,10 @@ impl Prepared {
                     acceptors,
                     authenticators: authenticators.into(),
                     routes: Arc::new(routes),
+                    admin_token,
+                    ready: Vec::new(),
+                    chores: Vec::new(),
+                    keys: None,
                 };
                 Ok((prepared, problems))
             }
@@ -119,12 +141,12 @@ impl Prepared {
         }
     }
 
-    /// Binds every listener and starts the workers.
+    /// Binds every listener and the admin address, and starts the workers and housekeeping.
     ///
     /// # Errors
     ///
     /// An address that cannot be bound, or a thread that cannot be started.
-    pub fn start(self, observer: Option<Observer>) -> io::Result<Running> {
+    pub fn start(mut self, observer: Option<Observer>) -> io::Result<Running> {
         let workers = self.config.server.workers.get();
         let (mut sockets, mut addresses) = (Vec::new(), Vec::new());
         for listener in &self.config.listeners {
@@ -132,6 +154,7 @@ impl Prepared {
             addresses.extend(bound.first().map(TcpListener::local_addr).transpose()?);
             sockets.push(bound);
         }
+        let admin = self.bind_admin()?;
         let limits = &self.config.limits;
         let permits = Permits::new(limits.max_connections, limits.max_connections_per_ip);
         let telemetry = Arc::new(Telemetry::new(observer));
@@ -152,13 +175,44 @@ impl Prepared {
             let name = format!("worker-{worker}");
             threads.push(thread::Builder::new().name(name).spawn(|| work(start))?);
         }
+        let admin_address = admin.as_ref().map(|(listener, _)| listener.local_addr());
+        let admin_address = admin_address.transpose()?;
+        self.chores.extend(admin.map(|(listener, guard)| {
+            let desk = Desk {
+                phase,
+                ready: std::mem::take(&mut self.ready),
+                keys: self.keys.take(),
+            };
+            Chore::new("admin", move || {
+                admin::serve(listener, guard, move |asked| desk.answer(asked))
+            })
+        }));
+        let housekeeping = match self.chores.is_empty() {
+            true => None,
+            false => Some(Housekeeping::start(self.chores)?),
+        };
         Ok(Running {
             addresses,
+            admin: admin_address,
             telemetry,
             stop,
             workers: threads,
+            housekeeping,
             ended,
         })
+    }
+
+    fn bind_admin(&self) -> io::Result<Option<(TcpListener, Guard)>> {
+        let Some(admin) = &self.config.admin else {
+            return Ok(None);
+        };
+        let listener = listener::bind(admin.bind, 1)?.pop();
+        let listener = listener.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let guard = Guard {
+            token: self.admin_token.clone(),
+            is_loopback: admin.bind.ip().to_canonical().is_loopback(),
+        };
+        Ok(Some((listener, guard)))
     }
 
     fn doors_of_one_worker(&self, sockets: &mut [Vec<TcpListener>]) -> Vec<Door> {
@@ -195,16 +249,16 @@ impl Running {
         while self.ended.recv().await.is_some() {}
     }
 
-    /// Waits for every worker.
+    /// Waits for every worker, and ends housekeeping.
     ///
     /// # Errors
     ///
-    /// A worker that panicked.
+    /// A thread that panicked.
     pub fn join(self) -> thread::Result<()> {
         for worker in self.workers {
             worker.join()?;
         }
-        Ok(())
+        self.housekeeping.map_or(Ok(()), Housekeeping::join)
     }
 }
 

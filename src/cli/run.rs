@@ -31,6 +31,9 @@ fn start(prepared: Prepared) -> io::Result<ExitCode> {
     for address in &running.addresses {
         tracing::info!(%address, "listening");
     }
+    if let Some(address) = running.admin {
+        tracing::info!(%address, "admin address");
+    }
     tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?

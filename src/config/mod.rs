@@ -5,6 +5,7 @@
 //! which alone knows TOML. Nothing here opens what the configuration names: certificates,
 //! keys and secrets are looked at by those who use them.
 
+mod admin;
 mod answer;
 mod auth;
 mod file;
@@ -85,6 +86,10 @@ fn checked(mut root: Section<'_>) -> Result<Config, Reported> {
     let upstreams = upstream::upstreams(&mut root);
     let names = upstreams.names.as_deref().map_err(|reported| *reported);
     let routes = route::routes(&mut root, names);
+    let revocation = root
+        .section_or_empty("revocation")
+        .and_then(admin::revocation);
+    let admin = admin::admin(&mut root);
     root.done();
     Ok(Config {
         server: server?,
@@ -92,6 +97,8 @@ fn checked(mut root: Section<'_>) -> Result<Config, Reported> {
         limits: limits?,
         routes: routes?,
         upstreams: upstreams.checked?,
+        revocation: revocation?,
+        admin: admin?,
     })
 }
 
@@ -142,6 +149,10 @@ pub struct Config {
     pub routes: Vec<Arc<Route>>,
     /// At least one; routes refer to them by index.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// The tokens that count no longer.
+    pub revocation: Revocation,
+    /// `None`: there is no admin address.
+    pub admin: Option<Admin>,
 }
 
 /// `[server]`.
@@ -445,4 +456,35 @@ pub struct Endpoint {
     /// Path (and query) that replaces the client's path; `None` when the URL has none:
     /// the client's own passes through. A client's query is appended either way.
     pub path_and_query: Option<String>,
+}
+
+/// `[revocation]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// Where the entries survive a restart; `None`: nowhere.
+    pub file: Option<PathBuf>,
+    /// Most entries at once.
+    pub max_entries: usize,
+    /// How long an entry is kept that does not say when its tokens expire.
+    pub keep: Duration,
+    /// Where `file` stands.
+    pub line: Line,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Address to answer on.
+    pub bind: SocketAddr,
+    /// Who changes anything must have it; there is one unless `bind` is a loopback address.
+    pub token: Option<AdminToken>,
+}
+
+/// `[admin] token`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminToken {
+    /// Where it comes from.
+    pub source: KeySource,
+    /// Where that stands.
+    pub line: Line,
 }

@@ -4,6 +4,7 @@
 //! Nothing here waits for a fixed time. [`within`] bounds every wait for an event, and
 //! [`until`] waits for what has no event: a counter, a line of a log.
 
+pub mod admin;
 pub mod client;
 pub mod folder;
 pub mod program;

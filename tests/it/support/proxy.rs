@@ -20,6 +20,8 @@ pub struct Proxy {
     pub entrance: Entrance,
     /// Of all listeners.
     pub addresses: Vec<SocketAddr>,
+    /// The admin address, where there is one.
+    pub admin: Option<SocketAddr>,
     running: Option<Running>,
     records: mpsc::UnboundedReceiver<Record>,
     /// Certificates stay where the configuration says as long as the proxy runs.
@@ -48,6 +50,7 @@ impl Settings {
         let address = *running.addresses.first().expect("a listener");
         Proxy {
             addresses: running.addresses.clone(),
+            admin: running.admin,
             entrance: Entrance::new(address, certificate),
             running: Some(running),
             records,

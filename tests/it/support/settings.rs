@@ -26,6 +26,7 @@ pub struct Settings {
     upstream: String,
     adapt: Vec<Change>,
     more: String,
+    files: Vec<(String, String)>,
 }
 
 /// See [`Settings::adapt`].
@@ -46,6 +47,7 @@ pub fn proxy(upstream: SocketAddr) -> Settings {
         upstream: String::new(),
         adapt: Vec::new(),
         more: String::new(),
+        files: Vec::new(),
     }
 }
 
@@ -136,6 +138,12 @@ impl Settings {
         self
     }
 
+    /// A file beside the configuration, which may name it.
+    pub fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
     /// More keys of `[[upstream]]`.
     pub fn upstream(mut self, keys: &str) -> Self {
         self.upstream = keys.to_owned();
@@ -200,6 +208,9 @@ upstream = "server"
         let folder = Folder::new();
         let certificate = folder.certificate("localhost", &["localhost"]);
         folder.write("proxy.toml", &self.toml());
+        for (name, text) in &self.files {
+            folder.write(name, text);
+        }
         (folder, certificate)
     }
 
