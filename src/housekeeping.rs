@@ -106,7 +106,7 @@ async fn keep_house(chores: Vec<Chore>) {
             tracing::error!(chore, "a bug ended a part of the housekeeping");
         }
     }
-    std::future::pending().await;
+    std::future::pending::<()>().await;
 }
 
 #[cfg(test)]
