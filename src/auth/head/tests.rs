@@ -403,3 +403,90 @@ fn a_presented_token_prints_as_a_mask() {
         "{shown}"
     );
 }
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Pieces that meet at the seams of the places' grammars.
+    const PIECES: [&str; 22] = [
+        "session",
+        "%73ession",
+        "Session",
+        "access_token",
+        "access%5Ftoken",
+        "bearer",
+        "Bearer ",
+        "a.b.c",
+        "=",
+        "==",
+        "\"",
+        ";",
+        "; ",
+        "&",
+        "?",
+        "%",
+        "+",
+        " ",
+        "\t",
+        ",",
+        "x=1",
+        "",
+    ];
+
+    fn text() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(&PIECES[..]);
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    fn offered() -> impl Strategy<Value = Vec<String>> {
+        let offer = prop::sample::select(vec!["bearer.a.b.c", "BEARER.x", "bearer.", "chat", "b"]);
+        prop::collection::vec(offer.prop_map(str::to_owned), 0..4)
+    }
+
+    proptest! {
+        /// Whatever was sent and found, nothing is left that would be found again.
+        #[test]
+        fn what_is_stripped_holds_no_token(
+            fields in prop::collection::vec((0..3_usize, text()), 0..4),
+            query in text(),
+            subprotocols in offered(),
+        ) {
+            let names = ["authorization", "Cookie", "x-other"];
+            let fields: Vec<_> = fields
+                .iter()
+                .map(|(name, value)| (names[*name], value.as_bytes()))
+                .collect();
+            let target = format!("/chat?{query}");
+            let head = RequestHead {
+                path_and_query: &target,
+                subprotocols: &subprotocols,
+                fields: &fields,
+            };
+            let places = everywhere();
+            let stripped = strip(&places, None, &head);
+            let left: Vec<_> = stripped
+                .fields
+                .iter()
+                .map(|field| (field.name.as_str(), field.value.as_slice()))
+                .collect();
+            let after = RequestHead {
+                path_and_query: &stripped.path_and_query,
+                subprotocols: &stripped.subprotocols,
+                fields: &left,
+            };
+            prop_assert!(matches!(find_token(&places, &after), Ok(None)));
+            // Once is enough, and nothing is made up.
+            let again = strip(&places, None, &after);
+            prop_assert_eq!(&again.path_and_query, &stripped.path_and_query);
+            prop_assert_eq!(&again.fields, &stripped.fields);
+            prop_assert!(stripped.path_and_query.starts_with("/chat"));
+            let others = |fields: &[(&str, &[u8])]| -> Vec<Vec<u8>> {
+                let others = fields.iter().filter(|(name, _)| *name == "x-other");
+                others.map(|(_, value)| value.to_vec()).collect()
+            };
+            prop_assert_eq!(others(&left), others(&fields));
+        }
+    }
+}
