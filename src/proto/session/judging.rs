@@ -30,7 +30,10 @@ pub(super) enum Step {
 impl Session {
     /// Judges as much of what came from `from` as can be judged now.
     pub(super) fn judge(&mut self, from: Side, now: Instant) {
-        while let Step::Again = self.judge_step(from, now) {}
+        // Every step takes bytes, or waits; where there are none it can only wait.
+        while !self.pipes[from].unjudged().is_empty()
+            && let Step::Again = self.judge_step(from, now)
+        {}
         self.pipes[from].finish_judging();
     }
 
@@ -168,8 +171,13 @@ impl Session {
                 }
             }
         };
+        let undecided = frame.fate == Fate::Undecided;
         self.inputs[from].frame = Some(frame);
-        Step::Again
+        // What every message comes through is gone through at once.
+        match undecided {
+            true => self.decide(from, now),
+            false => Step::Again,
+        }
     }
 
     /// Collects a span of the first message.
@@ -239,7 +247,7 @@ impl Session {
     }
 
     /// Lets a span of a frame through.
-    fn judge_payload(&mut self, from: Side, now: Instant) -> Step {
+    pub(super) fn judge_payload(&mut self, from: Side, now: Instant) -> Step {
         let Some(frame) = &self.inputs[from].frame else {
             return Step::Again;
         };
