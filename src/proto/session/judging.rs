@@ -313,7 +313,8 @@ impl Session {
             0..=SHORT_TEXT => push_unmasked::<SHORT_TEXT>(&mut input.utf8, masked, key, position),
             _ => push_unmasked::<LONG_TEXT>(&mut input.utf8, masked, key, position),
         };
-        valid.and_then(|()| if ends { input.utf8.finish() } else { Ok(()) })
+        valid
+            .and_then(|()| if ends { input.utf8.finish() } else { Ok(()) })
             .is_ok()
     }
 
