@@ -2,6 +2,7 @@
 //! single-threaded worker per core until it is told to stop.
 
 mod desk;
+mod key_refresh;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -27,6 +28,7 @@ use crate::relay::Stop;
 use crate::route::Routes;
 use crate::server::desk::Desk;
 pub use crate::server::desk::ReadyCheck;
+use crate::server::key_refresh::Refresher;
 use crate::telemetry::{Observer, Telemetry};
 use crate::tls::Acceptor;
 use crate::upstream::Upstream;
@@ -40,6 +42,7 @@ pub struct Prepared {
     routes: Arc<Routes>,
     admin_token: Option<Arc<Token>>,
     ready: Vec<ReadyCheck>,
+    fetched: Vec<String>,
     chores: Vec<Chore>,
     /// The public keys of the tokens that the edge signs, as JSON.
     keys: Option<Arc<str>>,
@@ -112,6 +115,7 @@ impl Prepared {
             let loaded = Authenticator::load(route, env, &mut key_sets);
             authenticators.extend(keep(loaded, &mut problems));
         }
+        let refreshers = key_refresh::prepare(&key_sets, &mut problems);
         let routes = Routes::new(&config.routes)
             .map_err(|error| {
                 let key = format!("route.{}.origins", error.route);
@@ -131,14 +135,20 @@ impl Prepared {
                     authenticators: authenticators.into(),
                     routes: Arc::new(routes),
                     admin_token,
-                    ready: Vec::new(),
-                    chores: Vec::new(),
+                    ready: refreshers.iter().map(Refresher::ready_check).collect(),
+                    fetched: refreshers.iter().filter_map(Refresher::url).collect(),
+                    chores: refreshers.into_iter().map(Refresher::chore).collect(),
                     keys: None,
                 };
                 Ok((prepared, problems))
             }
             _ => Err(problems),
         }
+    }
+
+    /// Where keys will be fetched from at start: what nobody has looked at yet.
+    pub fn fetched(&self) -> &[String] {
+        &self.fetched
     }
 
     /// Binds every listener and the admin address, and starts the workers and housekeeping.
@@ -348,6 +358,7 @@ pub fn inspect(named: &Named, env: &dyn Fn(&str) -> Option<String>) -> Vec<Probl
     for jwt in &named.jwt {
         keep(Verifier::load(jwt, env, &mut key_sets), &mut problems);
     }
+    key_refresh::prepare(&key_sets, &mut problems);
     problems
 }
 

@@ -113,7 +113,7 @@ impl Verifier {
     pub(super) fn patience(&self) -> Duration {
         match &self.keys {
             Verifying::One(_) => Duration::ZERO,
-            Verifying::Set(keys) => keys.source().refetch_interval + keys.source().timeout,
+            Verifying::Set(keys) => keys.patience(),
         }
     }
 

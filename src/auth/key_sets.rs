@@ -14,6 +14,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
@@ -23,6 +24,11 @@ use crate::config::{Algorithm, Jwks, Jwt, Line};
 /// Names that a source is remembered to lack: more than honest clients ask for in a refetch
 /// interval. Beyond it tokens wait as if they were the first of their kind.
 const MAX_MISSING: usize = 1024;
+
+/// The longest that a token waits for a key, however rarely the source may be read. The same
+/// order as `auth.timeout`: a stranger holds its place no longer with such a token than with
+/// none.
+const MAX_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Every source that the configuration names, each once.
 #[derive(Debug, Default)]
@@ -97,6 +103,13 @@ impl LiveKeys {
         &self.source
     }
 
+    /// How long a token may wait for its key: until the source may be read again, and has
+    /// been; at most [`MAX_PATIENCE`].
+    pub(super) fn patience(&self) -> Duration {
+        let source = &self.source;
+        MAX_PATIENCE.min(source.refetch_interval + source.timeout)
+    }
+
     /// Whether there are keys to verify with.
     pub fn is_ready(&self) -> bool {
         self.state.borrow().set.is_some()
@@ -154,8 +167,9 @@ impl LiveKeys {
 
     /// The set in force, and what it takes to wait for the next.
     pub(super) fn current(self: &Arc<Self>, kid: Option<&str>) -> (Option<Arc<KeySet>>, Pending) {
-        let kid = self.hasher.hash_one(kid);
         let state = self.state.borrow();
+        // Without a set all tokens want the same: a set.
+        let kid = self.hasher.hash_one(state.set.as_ref().map(|_| kid));
         let pending = Pending {
             begun: state.begun,
             ended: state.ended,

@@ -71,9 +71,10 @@ fn load_set(
 ) -> Result<(Arc<LiveKeys>, Vec<Problem>), Vec<Problem>> {
     let mut report = Report::new(jwt);
     let (keys, is_new) = sets.share(jwt, jwks);
-    let JwksSource::File(path) = &jwks.source;
-    if is_new {
-        report.set_file(path, &keys);
+    match &jwks.source {
+        JwksSource::File(path) if is_new => report.set_file(path, &keys),
+        // What is fetched comes while the program runs.
+        JwksSource::File(_) | JwksSource::Url { .. } => {}
     }
     match report.is_startable() {
         true => Ok((keys, report.problems)),

@@ -15,6 +15,13 @@ pub fn check(file: &Path) -> ExitCode {
         Ok(found) => (&found.problems, "would start", ExitCode::SUCCESS),
         Err(found) => (&found.problems, "refused", ExitCode::from(CONFIG)),
     };
+    if let Ok(found) = &loaded {
+        for source in found.value.fetched() {
+            say(&format!(
+                "note: keys are fetched from {source} at start, and not now\n"
+            ));
+        }
+    }
     let errors = problems.iter().filter(|p| p.is_error()).count();
     let warnings = problems.len() - errors;
     say(&format!(

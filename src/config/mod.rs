@@ -23,6 +23,7 @@ mod upstream;
 pub mod url;
 mod value;
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ use crate::config::answer::Reported;
 use crate::config::file::{Reading, Section};
 use crate::config::problem::{Loaded, Named, Problem, Refused};
 use crate::config::source::Source;
+use crate::config::url::WebUrl;
 use crate::proto::policy::Policy;
 
 /// Reads and checks a configuration file. Relative paths in it start from its folder.
@@ -402,6 +404,22 @@ pub struct Jwks {
 pub enum JwksSource {
     /// A file.
     File(PathBuf),
+    /// A web service.
+    Url {
+        /// Its address.
+        url: WebUrl,
+        /// PEM file with the roots that its certificate must lead to; `None`: the system's.
+        ca: Option<PathBuf>,
+    },
+}
+
+impl fmt::Display for JwksSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Url { url, .. } => url.fmt(f),
+        }
+    }
 }
 
 /// A JWS algorithm (RFC 7518 §3.1, RFC 8037).

@@ -5,9 +5,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::jwks;
 use crate::support::folder::Folder;
+use crate::support::issuer::Issuer;
 use crate::support::program::tidegate;
 use crate::support::settings::proxy;
 use crate::support::token::message;
@@ -164,6 +166,58 @@ fn a_file_that_is_not_there_is_a_refused_configuration() {
         assert_eq!(output.status.code(), Some(78), "{command:?}");
         assert!(stderr(&output).contains(".toml"), "{command:?}: {output:?}");
     }
+}
+
+#[test]
+fn check_fetches_no_keys_and_says_so() {
+    let source = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = source.local_addr().expect("it is bound");
+    source.set_nonblocking(true).expect("an option is set");
+    let url = format!("http://{address}/keys");
+    let rule = jwks::rule(&format!("url = \"{url}\""));
+    let (folder, _) = proxy(nowhere()).issuers(&rule).folder();
+    let output = tidegate(&["check"], folder.root());
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let note = format!("note: keys are fetched from {url} at start, and not now");
+    assert!(said.contains(&note), "{said}");
+    assert!(source.accept().is_err(), "somebody asked for keys");
+}
+
+#[test]
+fn check_looks_into_a_file_with_keys() {
+    let issuer = Issuer::new(&["a"]);
+    let (folder, _) = proxy(nowhere())
+        .issuers(&jwks::rule("file = \"keys.json\""))
+        .file("keys.json", &issuer.publishes(&["a"]))
+        .folder();
+    let output = tidegate(&["check"], folder.root());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let secret = json!({ "kty": "oct", "kid": "s", "k": "aHVudGVyMg" });
+    for (keys, status, words) in [
+        (json!([issuer.jwk("a"), secret]), 0, "key `s` is symmetric"),
+        (json!([secret]), 78, "no key for the configured algorithms"),
+    ] {
+        folder.write("keys.json", &json!({ "keys": keys }).to_string());
+        let output = tidegate(&["check"], folder.root());
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(status), "{said}");
+        assert!(
+            said.contains(words) && !said.contains("aHVudGVyMg"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_route_with_the_keys_of_its_issuer_has_none_to_sign_with() {
+    let rule = jwks::rule("url = \"https://127.0.0.1:9/keys\"");
+    let (folder, _) = proxy(nowhere()).issuers(&rule).folder();
+    let output = tidegate(&["token", "--route", "chat"], folder.root());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stdout.is_empty());
+    let said = stderr(&output);
+    assert!(said.contains("ask the issuer for one"), "{said}");
 }
 
 #[tokio::test]

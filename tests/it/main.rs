@@ -13,6 +13,7 @@ mod drain;
 mod expiry;
 mod handshake;
 mod head_token;
+mod jwks;
 mod keepalive;
 mod limits;
 mod memory;

@@ -7,6 +7,8 @@
 pub mod admin;
 pub mod client;
 pub mod folder;
+pub mod issuer;
+pub mod key_server;
 pub mod program;
 pub mod proxy;
 pub mod raw;

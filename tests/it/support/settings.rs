@@ -120,6 +120,18 @@ impl Settings {
         self
     }
 
+    /// Whose tokens are good, as `[route.auth.jwt]` or several, in place of the tests' own.
+    pub fn issuers(self, tables: &str) -> Self {
+        let keys = "method = \"first-message\"\ntoken_field = \"/token\"";
+        self.auth_of_issuers(keys, tables)
+    }
+
+    /// The same with other keys of `[route.auth]`.
+    pub fn auth_of_issuers(mut self, keys: &str, tables: &str) -> Self {
+        self.auth = format!("{keys}\n{tables}");
+        self
+    }
+
     /// No token: the upstream is dialled before the 101.
     pub fn without_token(mut self) -> Self {
         self.auth = "method = \"none\"".to_owned();
