@@ -4,6 +4,8 @@
 //! after the opening handshake is dropped here, and the session goes on as a task of its
 //! own, so that nothing of the handshake's memory stays with it.
 
+mod authorize;
+pub mod granting;
 mod judging;
 mod session;
 pub mod web_client;
@@ -16,14 +18,15 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
-use crate::auth::Authenticator;
+use crate::auth::{Admission, Authenticator};
 use crate::config::Config;
 use crate::drain::{Registry, Seat};
 use crate::http::{self, Accept, HeadLimits, NotOpened, Opened, Request};
 use crate::listener::{Accepted, Full, Permit, Permits};
 use crate::proto::handshake::reject::Reject;
-use crate::proxy::judging::{Decision, Judged, decide, dial_request, judge};
-use crate::proxy::session::{Awaiting, Ready, admitted, mapped, spawn_session};
+use crate::proxy::granting::{Grants, Pending};
+use crate::proxy::judging::{Decision, Judged, decide, judge, pending};
+use crate::proxy::session::{Awaiting, Ready, admitted, spawn_session};
 use crate::relay::Stop;
 use crate::route::Routes;
 use crate::telemetry::{Telemetry, chain};
@@ -39,6 +42,8 @@ pub struct Worker {
     pub routes: Arc<Routes>,
     /// By the route's index.
     pub authenticators: Arc<[Authenticator]>,
+    /// What a good token is still subject to, by the route's index.
+    pub grants: Arc<Grants>,
     /// By the upstream's index.
     pub upstreams: Vec<Upstream>,
     /// The caps, shared with the other workers.
@@ -109,8 +114,8 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Rc<Entrance
     };
     match decided {
         Ok(decision) => {
-            let request = dial_request(&held, &judged, &client, scheme);
-            open(held, judged, decision, client, request).await;
+            let pending = pending(&held, &judged, &client, scheme);
+            open(held, judged, decision, client, pending).await;
         }
         Err(reject) => refuse(&held, client, reject).await,
     }
@@ -187,9 +192,9 @@ async fn open(
     judged: Judged,
     decision: Decision,
     client: Client,
-    request: Option<Box<DialRequest>>,
+    pending: Option<Box<Pending>>,
 ) {
-    let Some(mut request) = request else {
+    let Some(mut pending) = pending else {
         // No randomness, no session: the keys would be guessable.
         tracing::error!("the system gives no random bytes");
         return client.reject(Reject::Unavailable).await;
@@ -198,19 +203,20 @@ async fn open(
     match decision {
         Decision::Later => {
             // The client has been answered by then: the upstream may agree to that answer.
-            request.subprotocols = judged.subprotocol.clone().into_iter().collect();
+            pending.dial.subprotocols = judged.subprotocol.clone().into_iter().collect();
             let accept = Accept {
                 subprotocol: judged.subprotocol,
                 fields: Vec::new(),
             };
             if let Some(opened) = answer(&held, client, accept).await {
-                spawn_session(held, index, opened, Awaiting::Token(request));
+                spawn_session(held, index, opened, Awaiting::Token(pending));
             }
         }
         Decision::Admitted { admission, at } => {
             let admitted = admitted(&admission, at);
-            request.mapped = mapped(admission.headers);
-            let dialed = dial_first(&held, index, client, &request).await;
+            let granted = grant_first(&held, index, client, &admission, &mut pending).await;
+            let Some(client) = granted else { return };
+            let dialed = dial_first(&held, index, client, &pending.dial).await;
             let Some((client, connected)) = dialed else {
                 return;
             };
@@ -220,7 +226,7 @@ async fn open(
             };
             if let Some(opened) = answer(&held, client, accept).await {
                 let ready = Ready {
-                    id: request.request_id,
+                    id: pending.dial.request_id,
                     subject: admission.subject,
                     admitted,
                     connected: Box::new(connected),
@@ -240,6 +246,33 @@ async fn answer(held: &Held, client: Client, accept: Accept) -> Option<Opened<Do
         }
         Err(why) => {
             count_not_opened(&held.worker, &why);
+            None
+        }
+    }
+}
+
+/// The rest of step 11 before step 8: a client that is not to come in hears so in HTTP.
+async fn grant_first(
+    held: &Held,
+    index: usize,
+    mut client: Client,
+    admission: &Admission,
+    pending: &mut Pending,
+) -> Option<Client> {
+    let Worker { grants, config, .. } = &*held.worker;
+    let granted = tokio::select! {
+        biased;
+        granted = Box::pin(grants.grant(config, index, admission, pending)) => granted,
+        why = client.abandoned() => {
+            count_not_opened(&held.worker, &why);
+            return None;
+        }
+    };
+    match granted {
+        Ok(()) => Some(client),
+        Err(refused) => {
+            tracing::debug!(client = %held.peer, reason = %chain(&refused), "not granted");
+            refuse(held, client, refused.reject()).await;
             None
         }
     }

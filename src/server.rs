@@ -23,6 +23,7 @@ use crate::config::{Config, Drain};
 use crate::drain::Registry;
 use crate::housekeeping::{Chore, Housekeeping};
 use crate::listener::{self, Listener, Permits};
+use crate::proxy::granting::{self, Grants};
 use crate::proxy::{self, Entrance, Worker};
 use crate::relay::Stop;
 use crate::route::Routes;
@@ -39,6 +40,7 @@ pub struct Prepared {
     config: Arc<Config>,
     acceptors: Vec<Option<Acceptor>>,
     authenticators: Arc<[Authenticator]>,
+    grants: Arc<Grants>,
     routes: Arc<Routes>,
     admin_token: Option<Arc<Token>>,
     ready: Vec<ReadyCheck>,
@@ -80,6 +82,7 @@ struct Door {
 struct WorkerStart {
     config: Arc<Config>,
     authenticators: Arc<[Authenticator]>,
+    grants: Arc<Grants>,
     routes: Arc<Routes>,
     permits: Permits,
     telemetry: Arc<Telemetry>,
@@ -116,6 +119,7 @@ impl Prepared {
             authenticators.extend(keep(loaded, &mut problems));
         }
         let refreshers = key_refresh::prepare(&key_sets, &mut problems);
+        let grants = keep(Grants::load(&config, env), &mut problems);
         let routes = Routes::new(&config.routes)
             .map_err(|error| {
                 let key = format!("route.{}.origins", error.route);
@@ -127,8 +131,8 @@ impl Prepared {
         let admin_token = token
             .and_then(|token| keep(Token::load(token, env), &mut problems))
             .map(Arc::new);
-        match routes {
-            Some(routes) if problems.iter().all(|p| p.severity == Severity::Warning) => {
+        match routes.zip(grants) {
+            Some((routes, grants)) if problems.iter().all(|p| p.severity == Severity::Warning) => {
                 let prepared = Self {
                     config: Arc::new(config),
                     acceptors,
@@ -138,7 +142,8 @@ impl Prepared {
                     ready: refreshers.iter().map(Refresher::ready_check).collect(),
                     fetched: refreshers.iter().filter_map(Refresher::url).collect(),
                     chores: refreshers.into_iter().map(Refresher::chore).collect(),
-                    keys: None,
+                    keys: grants.jwks().map(Arc::from),
+                    grants: Arc::new(grants),
                 };
                 Ok((prepared, problems))
             }
@@ -168,6 +173,7 @@ impl Prepared {
         let limits = &self.config.limits;
         let permits = Permits::new(limits.max_connections, limits.max_connections_per_ip);
         let telemetry = Arc::new(Telemetry::new(observer));
+        self.grants.announce();
         let (stop, phase) = watch::channel(Phase::Serve);
         let (alive, ended) = mpsc::channel(1);
         let mut threads = Vec::new();
@@ -175,6 +181,7 @@ impl Prepared {
             let start = WorkerStart {
                 config: Arc::clone(&self.config),
                 authenticators: Arc::clone(&self.authenticators),
+                grants: Arc::clone(&self.grants),
                 routes: Arc::clone(&self.routes),
                 permits: permits.clone(),
                 telemetry: Arc::clone(&telemetry),
@@ -296,6 +303,7 @@ async fn serve(start: WorkerStart) {
         config: Arc::clone(&start.config),
         routes: start.routes,
         authenticators: start.authenticators,
+        grants: start.grants,
         permits: start.permits,
         telemetry: start.telemetry,
         registry: registry.clone(),
@@ -359,6 +367,7 @@ pub fn inspect(named: &Named, env: &dyn Fn(&str) -> Option<String>) -> Vec<Probl
         keep(Verifier::load(jwt, env, &mut key_sets), &mut problems);
     }
     key_refresh::prepare(&key_sets, &mut problems);
+    problems.extend(granting::inspect(named, env));
     problems
 }
 

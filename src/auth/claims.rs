@@ -40,6 +40,7 @@ pub(super) struct Rules {
 }
 
 /// The claims of a token that was found good.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Claims {
     document: Value,
     expires_at: SystemTime,
@@ -79,6 +80,12 @@ impl Claims {
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
         self.expires_at
+    }
+
+    /// All of them: an object.
+    #[must_use]
+    pub fn document(&self) -> &Value {
+        &self.document
     }
 
     /// A claim by name, or by JSON pointer where `claim` begins with `/` (RFC 6901).

@@ -11,7 +11,9 @@
 //! and holds nothing of the token.
 
 pub mod claims;
+pub mod decision;
 pub mod head;
+pub mod identity;
 mod issuers;
 mod json;
 pub mod jwks;
@@ -22,10 +24,12 @@ pub mod message;
 pub mod mint;
 mod public_key;
 pub mod refused;
+pub mod secret;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use crate::auth::claims::Claims;
 use crate::auth::head::{Presented, RequestHead, Stripped};
 use crate::auth::issuers::Issuers;
 use crate::auth::jwt::{Undecided, Verifier};
@@ -69,6 +73,8 @@ pub struct Admission {
     pub expires_at: Option<SystemTime>,
     /// Lower-case name and value of what the upstream is told about the client.
     pub headers: Vec<(String, String)>,
+    /// All that the token says; `None`: no token was asked for.
+    pub claims: Option<Claims>,
 }
 
 impl Authenticator {
@@ -219,6 +225,7 @@ impl Authenticator {
             subject: claims.subject().map(str::to_owned),
             expires_at: Some(claims.expires_at()),
             headers: claims.header_values(&rule.headers)?,
+            claims: Some(claims),
         })
     }
 
@@ -251,6 +258,7 @@ impl Admission {
             subject: None,
             expires_at: None,
             headers: Vec::new(),
+            claims: None,
         }
     }
 }
@@ -263,7 +271,7 @@ impl fmt::Debug for Admission {
             .field("subject", &self.subject.as_ref().map(|_| "***"))
             .field("expires_at", &self.expires_at)
             .field("headers", &names.collect::<Vec<_>>())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -125,6 +125,8 @@ pub(super) fn route(auth: Auth, headers: &[(&str, &str)]) -> Route {
         subprotocols_required: false,
         upstream: 0,
         auth,
+        authorize: None,
+        identity: None,
         headers: headers.collect(),
         policy: Arc::new(policy()),
         line: Line(3),

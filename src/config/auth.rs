@@ -1,14 +1,18 @@
 //! `[route.auth]`: how a client proves who it is, and where it does. What makes its token good
 //! is in `jwt`.
 
+pub mod authorize;
 mod expiry;
 mod first_message;
 pub(super) mod fits;
+pub mod identity;
 mod jwt;
 mod method;
 mod place;
 
 use crate::config::answer::{Placed, Reported};
+use crate::config::auth::authorize::Authorize;
+use crate::config::auth::identity::SignedIdentity;
 use crate::config::auth::method::{METHOD, Method, Methods};
 use crate::config::file::Section;
 use crate::config::{Auth, Line, TokenAuth, TokenPlace};
@@ -19,6 +23,8 @@ pub(super) struct Read {
     pub(super) auth: Auth,
     pub(super) first_message: Option<FirstMessage>,
     pub(super) on_expiry: OnExpiry,
+    pub(super) authorize: Option<Authorize>,
+    pub(super) identity: Option<SignedIdentity>,
 }
 
 /// Reads `[route.auth]` of a route.
@@ -27,6 +33,8 @@ pub(super) fn auth(route: &mut Section<'_>) -> Result<Read, Reported> {
         return Err(route.missing("auth", &format!("[route.auth] with method = {METHOD}")));
     };
     let methods = section.required("method", method::methods, METHOD);
+    let authorize = authorize::authorize(&mut section);
+    let identity = identity::identity(&mut section);
     let outcome = match &methods {
         Ok(Placed { value, line, .. }) => match value {
             Methods::None => {
@@ -46,7 +54,12 @@ pub(super) fn auth(route: &mut Section<'_>) -> Result<Read, Reported> {
         }
     };
     section.done();
-    outcome
+    let read = outcome?;
+    Ok(Read {
+        authorize: authorize?,
+        identity: identity?,
+        ..read
+    })
 }
 
 fn warn_of_none(section: &mut Section<'_>, line: Option<Line>) {
@@ -57,13 +70,12 @@ fn warn_of_none(section: &mut Section<'_>, line: Option<Line>) {
             section.error(key, section.line_of(key), found, allowed);
         }
     }
-    let found = "no token is asked for: everyone whose origin passes is admitted";
-    section.warning(
-        "method",
-        line,
-        found,
-        "method = \"first-message\" with [route.auth.jwt]",
-    );
+    // With `authorize` somebody is asked all the same.
+    if !section.has("authorize") {
+        let found = "no token is asked for: everyone whose origin passes is admitted";
+        let allowed = "method = \"first-message\" with [route.auth.jwt]";
+        section.warning("method", line, found, allowed);
+    }
 }
 
 fn without_token() -> Read {
@@ -71,6 +83,8 @@ fn without_token() -> Read {
         auth: Auth::None,
         first_message: None,
         on_expiry: OnExpiry::Ignore,
+        authorize: None,
+        identity: None,
     }
 }
 
@@ -99,5 +113,7 @@ fn with_token(section: &mut Section<'_>, methods: &[Method]) -> Result<Read, Rep
         }),
         first_message,
         on_expiry: on_expiry?,
+        authorize: None,
+        identity: None,
     })
 }

@@ -12,9 +12,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::answer::{Given, Mismatch, Placed, Reported};
+use crate::config::identity::Identity;
 use crate::config::problem::{Named, Problem, suggest};
 use crate::config::source::{Source, printable};
-use crate::config::{Jwt, Line, Tls};
+use crate::config::{Authorize, Jwt, Line, Tls};
 
 /// One pass over one file: where it stands, and everything wrong that was found so far.
 #[derive(Debug)]
@@ -385,6 +386,16 @@ impl<'a> Section<'a> {
     /// Notes the keys that this section of a route names.
     pub(super) fn name_jwt(&self, jwt: Jwt) {
         self.reading.named.borrow_mut().jwt.push(jwt);
+    }
+
+    /// Notes the service that this section of a route names.
+    pub(super) fn name_authorize(&self, authorize: Authorize) {
+        self.reading.named.borrow_mut().authorize.push(authorize);
+    }
+
+    /// Notes the key that this section names.
+    pub(super) fn name_identity(&self, identity: Identity) {
+        self.reading.named.borrow_mut().identity.push(identity);
     }
 
     /// The section as the path of a key: `route.chat.auth.jwt`.

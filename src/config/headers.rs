@@ -71,6 +71,34 @@ fn claim(headers: &Section<'_>, written: &Value<'_>) -> Result<(String, ClaimFor
     Ok((claim?.value, format?.value))
 }
 
+/// Reports headers that a claim and the service of `authorize` would both fill.
+pub(super) fn report_filled_twice(
+    route: &Section<'_>,
+    auth: &Result<auth::Read, Reported>,
+    headers: &Result<Vec<ClaimHeader>, Reported>,
+) {
+    let (Ok(auth), Ok(headers)) = (auth, headers) else {
+        return;
+    };
+    let Some(authorize) = &auth.authorize else {
+        return;
+    };
+    for name in &authorize.response_headers {
+        let folded = names::folded(name);
+        if headers
+            .iter()
+            .any(|seen| names::folded(&seen.header) == folded)
+        {
+            route.error(
+                "auth.authorize.response_headers",
+                Some(authorize.line),
+                format!("the header `{name}`, which [route.headers] fills from a claim"),
+                "each header from one place",
+            );
+        }
+    }
+}
+
 fn report_repeated(table: &Section<'_>, names: &[Placed<String>]) {
     for (index, name) in names.iter().enumerate() {
         let mut before = names.iter().take(index);

@@ -10,6 +10,7 @@ mod answer;
 mod auth;
 mod file;
 mod headers;
+pub mod identity;
 mod listener;
 mod names;
 mod policy;
@@ -33,8 +34,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::answer::Reported;
+pub use crate::config::auth::authorize::Authorize;
+pub use crate::config::auth::identity::SignedIdentity;
 use crate::config::file::{Reading, Section};
-use crate::config::problem::{Loaded, Named, Problem, Refused};
+use crate::config::identity::Identity;
+use crate::config::problem::{Loaded, Problem, Refused};
 use crate::config::source::Source;
 use crate::config::url::WebUrl;
 use crate::proto::policy::Policy;
@@ -49,7 +53,7 @@ pub fn load(path: &Path) -> Result<Loaded, Refused> {
         Ok(text) => parse(&text, base),
         Err(error) => Err(Refused {
             problems: vec![unreadable(path, &error)],
-            named: Named::default(),
+            named: Box::default(),
             text: Source::default(),
         }),
     }
@@ -75,7 +79,7 @@ pub fn parse(text: &str, base: &Path) -> Result<Loaded, Refused> {
         }),
         _ => Err(Refused {
             problems,
-            named,
+            named: Box::new(named),
             text: source,
         }),
     }
@@ -92,6 +96,8 @@ fn checked(mut root: Section<'_>) -> Result<Config, Reported> {
         .section_or_empty("revocation")
         .and_then(admin::revocation);
     let admin = admin::admin(&mut root);
+    let identity = identity::identity(&mut root);
+    identity::warn_of_unknown_key(&root, &routes, &identity, &admin);
     root.done();
     Ok(Config {
         server: server?,
@@ -101,6 +107,7 @@ fn checked(mut root: Section<'_>) -> Result<Config, Reported> {
         upstreams: upstreams.checked?,
         revocation: revocation?,
         admin: admin?,
+        identity: identity?,
     })
 }
 
@@ -155,6 +162,8 @@ pub struct Config {
     pub revocation: Revocation,
     /// `None`: there is no admin address.
     pub admin: Option<Admin>,
+    /// The key that signs identities, where a route wants one.
+    pub identity: Identity,
 }
 
 /// `[server]`.
@@ -253,6 +262,10 @@ pub struct Route {
     pub upstream: usize,
     /// How a client proves who it is.
     pub auth: Auth,
+    /// The service that has the last word on who is admitted.
+    pub authorize: Option<Authorize>,
+    /// What the edge signs about the client for the upstream.
+    pub identity: Option<SignedIdentity>,
     /// Header name (lower case) and the claim it is filled from (name or JSON pointer).
     pub headers: Vec<ClaimHeader>,
     /// What its sessions obey.

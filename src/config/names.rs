@@ -167,16 +167,40 @@ pub(super) fn parameter(text: &str) -> Result<String, &'static str> {
 /// One more than the bytes of a name that says where a token is.
 const LONGEST_PLACE: usize = 129;
 
-/// A header that a route may fill from a claim, in lower case.
-pub(super) fn header(text: &str) -> Result<String, &'static str> {
-    let name = text.to_ascii_lowercase();
-    if !is_token(&name) {
-        return Err("it is no field name (RFC 9110)");
+/// A header, in lower case.
+pub(super) fn any_header(text: &str) -> Result<String, &'static str> {
+    match is_token(text) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err("it is no field name (RFC 9110)"),
     }
-    if OURS.contains(&name.as_str()) || OUR_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+}
+
+/// A header that a route may fill, in lower case. Names that some servers cannot tell from
+/// one of the edge's own are the edge's own (`X_Request_Id`; see `proto::handshake::forward`).
+pub(super) fn header(text: &str) -> Result<String, &'static str> {
+    let name = any_header(text)?;
+    let folded = folded(&name);
+    let is_ours = OURS.contains(&folded.as_str())
+        || OUR_PREFIXES.iter().any(|prefix| folded.starts_with(prefix));
+    if is_ours {
         return Err("the edge writes or removes this header itself");
     }
     Ok(name)
+}
+
+/// A header as servers see it that cannot tell `_` from `-` (RFC 3875 §4.1.18).
+pub(super) fn folded(header: &str) -> String {
+    header.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+}
+
+/// What `iss` or `aud` may be: a StringOrURI (RFC 7519 §2), of a length that fits anywhere.
+pub(super) fn string_or_uri(text: &str) -> Result<String, &'static str> {
+    match text.len() {
+        0 => Err("it is empty"),
+        1..=LONGEST_CLAIM if !text.chars().any(char::is_control) => Ok(text.to_owned()),
+        1..=LONGEST_CLAIM => Err("it has a control character"),
+        _ => Err("it is longer than 256"),
+    }
 }
 
 /// Headers of the connection (RFC 9110 §7.6.1), of the message's framing, and those that the
@@ -199,7 +223,7 @@ const OURS: [&str; 15] = [
     "x-request-id",
 ];
 
-const OUR_PREFIXES: [&str; 2] = ["sec-websocket-", "x-forwarded-"];
+const OUR_PREFIXES: [&str; 3] = ["sec-websocket-", "x-forwarded-", "x-tidegate-"];
 
 /// A JSON pointer (RFC 6901 §3) below the whole document.
 pub(super) fn pointer(text: &str) -> Result<String, &'static str> {

@@ -6,8 +6,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use crate::config::identity::Identity;
 use crate::config::source::Source;
-use crate::config::{Config, Jwt, Line, Tls};
+use crate::config::{Authorize, Config, Jwt, Line, Tls};
 
 /// Whether the program can start all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,7 +88,7 @@ pub struct Refused {
     /// Every error and warning, in the order of the file.
     pub problems: Vec<Problem>,
     /// What the file names all the same, so that it can be looked at too.
-    pub named: Named,
+    pub named: Box<Named>,
     /// The text it was read from, for [`render`].
     pub text: Source,
 }
@@ -99,6 +100,10 @@ pub struct Named {
     pub tls: Vec<(String, Tls)>,
     /// The rules for tokens.
     pub jwt: Vec<Jwt>,
+    /// The services that decide.
+    pub authorize: Vec<Authorize>,
+    /// The key that signs, where one is named.
+    pub identity: Vec<Identity>,
 }
 
 /// Puts problems in the order of the file; those about the whole file come first.

@@ -69,6 +69,7 @@ fn route(
     let upstream = upstream(&mut section, upstreams);
     let auth = auth::auth(&mut section);
     let headers = headers::headers(&mut section, &auth);
+    headers::report_filled_twice(&section, &auth, &headers);
     if let Ok(auth::Read {
         auth: Auth::Token(auth),
         ..
@@ -100,6 +101,8 @@ fn route(
         auth,
         first_message,
         on_expiry,
+        authorize,
+        identity,
     } = auth?;
     Ok(Route {
         name: name?,
@@ -111,6 +114,8 @@ fn route(
         subprotocols_required,
         upstream: upstream?,
         auth,
+        authorize,
+        identity,
         headers: headers?,
         policy: Arc::new(Policy {
             first_message,

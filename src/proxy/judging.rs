@@ -7,6 +7,7 @@ use crate::auth::{Admission, TokenRefused};
 use crate::proto::handshake::forward;
 use crate::proto::handshake::reject::Reject;
 use crate::proto::handshake::server::choose_subprotocol;
+use crate::proxy::granting::Pending;
 use crate::proxy::session::in_time;
 use crate::proxy::{Client, Held, Worker, random};
 use crate::route::RouteEntry;
@@ -120,14 +121,15 @@ fn token_refused(route: &str, refused: &TokenRefused) -> Reject {
     }
 }
 
-/// Everything the upstream will be told, gathered while the request head is at hand; what
-/// claims say comes later.
-pub(super) fn dial_request(
+/// Everything the upstream and the service that decides will be told, gathered while the
+/// request head is at hand; what claims say comes later.
+pub(super) fn pending(
     held: &Held,
     judged: &Judged,
     client: &Client,
     scheme: Scheme,
-) -> Option<Box<DialRequest>> {
+) -> Option<Box<Pending>> {
+    let grants = &held.worker.grants;
     let route = held.worker.config.routes.get(judged.index)?;
     let authenticator = held.worker.authenticators.get(judged.index)?;
     let opening = client.opening();
@@ -136,6 +138,7 @@ pub(super) fn dial_request(
         .headers
         .iter()
         .map(|mapped| mapped.header.as_str())
+        .chain(grants.added(judged.index).iter().map(String::as_str))
         .collect();
     let origin = fields.iter().find(|(name, _)| *name == "origin");
     let head = RequestHead {
@@ -148,7 +151,7 @@ pub(super) fn dial_request(
         subprotocols,
         fields: passed,
     } = authenticator.strip(&head, judged.presented.as_ref());
-    Some(Box::new(DialRequest {
+    let dial = DialRequest {
         path_and_query,
         host: opening.authority().to_owned(),
         origin: origin.and_then(|(_, value)| String::from_utf8(value.to_vec()).ok()),
@@ -159,7 +162,9 @@ pub(super) fn dial_request(
         passed,
         mapped: Vec::new(),
         key: random()?,
-    }))
+    };
+    let shown = grants.shown(judged.index, &fields);
+    Some(Box::new(Pending { dial, shown }))
 }
 
 fn request_id() -> Option<String> {

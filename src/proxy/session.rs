@@ -11,18 +11,18 @@ use tokio::time::timeout;
 use crate::auth::{Admission, Authenticator, TokenRefused};
 use crate::http::Opened;
 use crate::proto::cause::DialFailure;
-use crate::proto::handshake::Field;
 use crate::proto::session::{Admitted, Event, MaskKeys, Session, TokenVerdict};
-use crate::proxy::{Held, random};
+use crate::proxy::granting::Pending;
+use crate::proxy::{Held, Worker, random};
 use crate::relay::Relay;
 use crate::telemetry::{Record, chain};
 use crate::tls::Downstream;
-use crate::upstream::{Connected, DialFailed, DialRequest};
+use crate::upstream::{Connected, DialFailed};
 
 /// What a session still needs when its 101 has been answered.
 pub(super) enum Awaiting {
     /// The token in the first message, and then the upstream.
-    Token(Box<DialRequest>),
+    Token(Box<Pending>),
     /// Nothing: the request head was enough, and the upstream agreed.
     Nothing(Ready),
 }
@@ -74,13 +74,13 @@ pub(super) fn spawn_session(
         subject: None,
         endpoint: None,
         detail: None,
-        request: None,
+        pending: None,
         held,
     };
     match awaiting {
-        Awaiting::Token(request) => {
-            running.id.clone_from(&request.request_id);
-            running.request = Some(request);
+        Awaiting::Token(pending) => {
+            running.id.clone_from(&pending.dial.request_id);
+            running.pending = Some(pending);
         }
         Awaiting::Nothing(ready) => {
             running.id = ready.id;
@@ -100,7 +100,7 @@ struct Running {
     subject: Option<String>,
     endpoint: Option<String>,
     detail: Option<String>,
-    request: Option<Box<DialRequest>>,
+    pending: Option<Box<Pending>>,
     held: Held,
 }
 
@@ -147,34 +147,39 @@ impl Running {
             return TokenVerdict::Refused;
         };
         let admitting = authenticator.admit_message(&first_message, SystemTime::now);
-        match in_time(authenticator, admitting).await {
-            Ok(admission) => {
-                let admitted = admitted(&admission, SystemTime::now());
-                self.subject = admission.subject;
-                if let Some(request) = &mut self.request {
-                    request.mapped = mapped(admission.headers);
-                }
-                TokenVerdict::Admitted(admitted)
-            }
+        let admission = match in_time(authenticator, admitting).await {
+            Ok(admission) => admission,
             Err(refused) => {
                 self.detail = Some(chain(&refused));
-                match refused.is_unjudged() {
+                return match refused.is_unjudged() {
                     true => TokenVerdict::Unavailable,
                     false => TokenVerdict::Refused,
-                }
+                };
+            }
+        };
+        self.subject.clone_from(&admission.subject);
+        let Some(pending) = &mut self.pending else {
+            return TokenVerdict::Refused;
+        };
+        let Worker { grants, config, .. } = &*self.held.worker;
+        match grants.grant(config, self.index, &admission, pending).await {
+            Ok(()) => TokenVerdict::Admitted(admitted(&admission, SystemTime::now())),
+            Err(refused) => {
+                self.detail = Some(chain(&refused));
+                refused.verdict()
             }
         }
     }
 
     /// Step 12.
     async fn dial(&mut self) -> Result<(TcpStream, Bytes), DialFailure> {
-        let (Some(request), Some(upstream)) = (
-            self.request.take(),
+        let (Some(pending), Some(upstream)) = (
+            self.pending.take(),
             self.held.worker.upstream_of(self.index),
         ) else {
             return Err(DialFailure::Unreachable);
         };
-        match upstream.dial(&request).await {
+        match upstream.dial(&pending.dial).await {
             Ok(connected) => {
                 self.endpoint = Some(connected.endpoint);
                 Ok((connected.stream, connected.early))
@@ -207,15 +212,6 @@ pub(super) fn admitted(admission: &Admission, clock: SystemTime) -> Admitted {
     Admitted {
         expires: admission.expires_at.and_then(|at| instant(at, clock)),
     }
-}
-
-/// The headers that claims fill.
-pub(super) fn mapped(headers: Vec<(String, String)>) -> Vec<Field> {
-    let field = |(name, value): (String, String)| Field {
-        name,
-        value: value.into_bytes(),
-    };
-    headers.into_iter().map(field).collect()
 }
 
 /// A moment of the wall clock, which reads `clock` now, on the clock that sessions read: what

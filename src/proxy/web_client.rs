@@ -12,12 +12,13 @@ use tokio::time::timeout;
 
 use crate::config::url::{Scheme, WebUrl};
 use crate::outbound::{Answer, Failed, Request, exchange};
-use crate::tls::Connector;
+use crate::tls::{ClientStream, Connector};
 
 /// Asks services that one set of roots vouches for.
 #[derive(Clone, Debug)]
 pub struct WebClient {
-    connector: Connector,
+    /// `None`: for services on this machine only, which are asked in clear.
+    connector: Option<Connector>,
 }
 
 /// Why a service gave no answer. `Display` and its sources are for the log.
@@ -44,7 +45,21 @@ impl WebClient {
     /// No certificate that can be trusted is found.
     pub fn new(ca: Option<&Path>) -> io::Result<Self> {
         let connector = Connector::to_services(ca)?;
-        Ok(Self { connector })
+        Ok(Self {
+            connector: Some(connector),
+        })
+    }
+
+    /// The same for this one service: where it is asked in clear nobody has to vouch for it,
+    /// and the system needs no roots.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`].
+    pub fn to(url: &WebUrl, ca: Option<&Path>) -> io::Result<Self> {
+        match (url.scheme(), ca) {
+            (Scheme::Http, None) => Ok(Self { connector: None }),
+            _ => Self::new(ca),
+        }
     }
 
     /// Resolves, connects, asks and reads the whole answer, all of it `within` this time.
@@ -68,13 +83,20 @@ impl WebClient {
         let answer = match url.scheme() {
             Scheme::Http => exchange(tcp, request).await,
             Scheme::Https => {
-                let connected = self.connector.connect(tcp, url.host()).await;
-                let (tls, _) =
-                    connected.map_err(|error| NotAnswered::Tls(url.to_string(), error))?;
+                let connected = self.over_tls(tcp, url.host()).await;
+                let tls = connected.map_err(|error| NotAnswered::Tls(url.to_string(), error))?;
                 exchange(tls, request).await
             }
         };
         answer.map_err(|failed| NotAnswered::Exchange(url.to_string(), failed))
+    }
+
+    async fn over_tls(&self, tcp: TcpStream, name: &str) -> io::Result<ClientStream> {
+        let Some(connector) = &self.connector else {
+            return Err(io::Error::other("this client was made for another service"));
+        };
+        let (tls, _version) = connector.connect(tcp, name).await?;
+        Ok(tls)
     }
 }
 

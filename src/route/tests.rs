@@ -30,6 +30,8 @@ fn route(host: &str, path: &str) -> Arc<Route> {
         subprotocols_required: false,
         upstream: 0,
         auth: Auth::None,
+        authorize: None,
+        identity: None,
         headers: Vec::new(),
         policy: Arc::new(policy()),
         line: Line(1),

@@ -2,6 +2,7 @@
 
 mod admin;
 mod architecture;
+mod authorize;
 mod backpressure;
 mod bench;
 mod cli;
@@ -13,6 +14,7 @@ mod drain;
 mod expiry;
 mod handshake;
 mod head_token;
+mod identity;
 mod jwks;
 mod keepalive;
 mod limits;

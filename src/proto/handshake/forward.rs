@@ -11,9 +11,9 @@ use crate::proto::handshake::{Field, Fields, elements};
 ///
 /// Left out are hop-by-hop fields (with those that `Connection` names), everything the
 /// edge says itself or vouches for (`Host`, `Origin`, `Sec-WebSocket-*`, `X-Forwarded-*`,
-/// `X-Request-Id` and the like), what frames a body, what makes an upstream believe
-/// another path than the one the route was chosen by (`X-Original-URL`,
-/// `X-Rewrite-URL`), and the names in `replaced`, which claims fill.
+/// `X-Request-Id`, `X-Tidegate-*` and the like), what frames a body, what makes an upstream
+/// believe another path than the one the route was chosen by (`X-Original-URL`,
+/// `X-Rewrite-URL`), and the names in `replaced`, which the edge fills otherwise.
 pub fn request_fields<'a>(fields: Fields<'a>, replaced: &[&str]) -> Vec<(&'a str, &'a [u8])> {
     let replaced: Vec<Vec<u8>> = replaced.iter().map(|name| fold(name.as_bytes())).collect();
     let named = named_by_connection(fields);
@@ -107,7 +107,7 @@ const EDGE: [&[u8]; 9] = [
     b"x-rewrite-url",
 ];
 
-const EDGE_PREFIXES: [&[u8]; 2] = [b"sec-websocket-", b"x-forwarded"];
+const EDGE_PREFIXES: [&[u8]; 3] = [b"sec-websocket-", b"x-forwarded", b"x-tidegate-"];
 
 #[cfg(test)]
 mod tests {
@@ -162,6 +162,9 @@ mod tests {
             "X-Real-IP",
             "X-Original-URL",
             "X-Rewrite-URL",
+            "X-Tidegate-Identity",
+            "x_tidegate_identity",
+            "X-Tidegate.Identity",
             "X-User-Id",
             "x-user-id",
             "X_User_Id",

@@ -49,10 +49,7 @@ impl Session {
         if let Some(frame) = &mut input.frame {
             frame.fate = if drops { Fate::Drop } else { Fate::Admit };
         }
-        match drops {
-            true => Step::Again,
-            false => self.judge_payload(from, now),
-        }
+        Step::Again
     }
 
     /// What the client's quotas say about a data frame of `size` bytes on the wire.

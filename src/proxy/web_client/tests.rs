@@ -225,6 +225,16 @@ async fn nobody_there_is_an_error_that_names_the_place() {
     assert!(failed.to_string().contains(url.authority()));
 }
 
+#[tokio::test]
+async fn a_client_for_a_service_in_clear_asks_no_other_over_tls() {
+    let (listener, url) = listen("https://localhost").await;
+    let clear = WebUrl::parse("http://127.0.0.1:1").expect("a URL");
+    let client = WebClient::to(&clear, None).expect("no roots are needed");
+    let asked = client.ask(get(&url), AMPLE).await;
+    assert!(matches!(asked, Err(NotAnswered::Tls(..))), "{asked:?}");
+    drop(listener);
+}
+
 #[test]
 fn a_request_under_way_is_small() {
     fn size_of_output<T>(

@@ -12,6 +12,7 @@ pub mod key_server;
 pub mod program;
 pub mod proxy;
 pub mod raw;
+pub mod service;
 pub mod settings;
 pub mod socket;
 pub mod token;
