@@ -15,7 +15,7 @@ pub(super) fn values<'r>(fields: Fields<'r>, name: &str) -> Vec<&'r [u8]> {
         .filter(|(field, _)| is_cookie(field))
         .flat_map(|(_, value)| pairs(value))
         .filter(|pair| is_named(pair, name))
-        .map(value)
+        .map(|pair| value(pair, name))
         .collect()
 }
 
@@ -43,18 +43,37 @@ fn pairs(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|b| *b == b';').map(<[u8]>::trim_ascii)
 }
 
-/// Names are compared with case (RFC 6265 §5.3), and decoded, as some servers do.
+/// Whether a reader may find this cookie in a pair: at its beginning, or behind a blank or
+/// comma, where some servers let the next one begin.
 fn is_named(pair: &[u8], name: &str) -> bool {
-    let end = pair.iter().position(|b| *b == b'=');
-    let found = pair.get(..end.unwrap_or(pair.len())).unwrap_or_default();
-    let (found, name) = (found.trim_ascii(), name.as_bytes());
-    found == name || query::decode(found).trim_ascii() == name
+    let pieces = pair.split(|b| matches!(b, b' ' | b'\t' | b','));
+    let mut pieces = pieces.filter(|piece| !piece.is_empty()).peekable();
+    let mut begins = true;
+    while let Some(piece) = pieces.next() {
+        let has_value = piece.contains(&b'=') || pieces.peek().is_some_and(|p| p.starts_with(b"="));
+        if (begins || has_value) && has_name(piece, name) {
+            return true;
+        }
+        begins = false;
+    }
+    false
 }
 
-fn value(pair: &[u8]) -> &[u8] {
+/// Names are compared with case (RFC 6265 §5.3), and decoded, as some servers do.
+fn has_name(text: &[u8], name: &str) -> bool {
+    let end = text.iter().position(|b| *b == b'=');
+    let found = text.get(..end.unwrap_or(text.len())).unwrap_or_default();
+    found == name.as_bytes() || query::decode(found).trim_ascii() == name.as_bytes()
+}
+
+/// The value of a pair that begins with the name; else the pair itself, which is no token.
+fn value<'p>(pair: &'p [u8], name: &str) -> &'p [u8] {
     let start = pair.iter().position(|b| *b == b'=');
-    let value = start.and_then(|at| pair.get(at + 1..)).unwrap_or_default();
-    match value.trim_ascii() {
+    let (found, value) = pair.split_at(start.unwrap_or(pair.len()));
+    if !has_name(found.trim_ascii(), name) {
+        return pair;
+    }
+    match value.get(1..).unwrap_or_default().trim_ascii() {
         [b'"', quoted @ .., b'"'] => quoted,
         bare => bare,
     }

@@ -73,7 +73,9 @@ fn hex(digits: &[u8; 2]) -> Option<u8> {
     u8::try_from(high? * 16 + low?).ok()
 }
 
+/// A `?` in front is no part of the name to those who take it for the query's own.
 fn is_named(parameter: &str, name: &str) -> bool {
+    let parameter = parameter.trim_start_matches('?');
     let found = parameter
         .split_once('=')
         .map_or(parameter, |(name, _)| name);

@@ -155,6 +155,11 @@ fn a_cookie_of_another_name_is_none_and_a_broken_one_is_a_bad_token() {
         ("session2=a.b.c", Ok(None)),
         ("x=session=a.b.c", Ok(None)),
         ("a.b.c", Ok(None)),
+        ("theme=my session", Ok(None)),
+        ("x=1 session=a.b.c", Err(Malformed)),
+        ("x=1,session=a.b.c", Err(Malformed)),
+        ("x=1, session = a.b.c", Err(Malformed)),
+        ("session=a.b.c; x=1\t%73ession=d", Err(Repeated)),
         ("session", Err(Empty)),
         ("session=", Err(Empty)),
         ("session=\"\"", Err(Empty)),
@@ -197,6 +202,8 @@ fn other_cookies_stay_as_they_are() {
         (" session =t; %73ession=u; x=1", Some("x=1")),
         ("Session=t;x=1 ;;", Some("Session=t;x=1 ;;")),
         ("x=\"1; session=t; \"", Some("x=\"1; \"")),
+        ("x=1 session=t; y=2,session=u; z=3", Some("z=3")),
+        ("theme=my session", Some("theme=my session")),
     ];
     for (value, expected) in cases {
         let fields = [("Cookie", value.as_bytes()), ("x-other", b"session=t")];
@@ -279,7 +286,12 @@ fn a_query_parameter_is_found_in_any_encoding_and_never_left() {
             Ok(None),
             "/chat?x=?access_token=a",
         ),
-        ("/chat??access_token=a", Ok(None), "/chat??access_token=a"),
+        ("/chat??access_token=a", good("a"), "/chat"),
+        (
+            "/chat?access_token=a&?access_token=b",
+            Err(Repeated),
+            "/chat",
+        ),
         ("/chat?Access_Token=a", Ok(None), "/chat?Access_Token=a"),
         ("/chat?access_token2=a", Ok(None), "/chat?access_token2=a"),
         (
