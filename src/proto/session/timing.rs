@@ -113,23 +113,15 @@ impl Session {
             _ => None,
         };
         let (timers, legs) = (&self.timers, &self.legs);
-        [
-            phase,
-            timers.ping,
-            timers.pong.as_ref().map(|pong| pong.deadline),
-            timers.idle,
-            timers.milestone,
-            self.inputs
-                .downstream
-                .throttle
-                .map(|throttle| throttle.until),
-            legs.downstream.stall,
-            legs.downstream.slow,
-            legs.upstream.stall,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let throttle = &self.inputs.downstream.throttle;
+        let nearest = earlier(timers.ping, timers.idle);
+        let nearest = earlier(nearest, timers.pong.as_ref().map(|pong| pong.deadline));
+        let nearest = earlier(nearest, timers.milestone);
+        let nearest = earlier(nearest, throttle.map(|throttle| throttle.until));
+        let nearest = earlier(nearest, legs.downstream.stall);
+        let nearest = earlier(nearest, legs.downstream.slow);
+        let nearest = earlier(nearest, legs.upstream.stall);
+        earlier(nearest, phase)
     }
 
     /// Does what is due at `now`. Early calls do nothing.
@@ -235,6 +227,14 @@ impl Session {
                 heard: false,
             });
         }
+    }
+}
+
+/// The earlier of two deadlines, of which most are not set.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 
