@@ -123,6 +123,51 @@ fn the_reference_shows_the_defaults() {
     );
 }
 
+/// What the reference shows in comments can be taken out of them.
+#[test]
+fn the_places_of_tokens_in_the_reference_load_out_of_their_comments() {
+    let list = "[\"header\", \"cookie\", \"subprotocol\", \"query\", \"first-message\"]";
+    let mut text = reference().replace(
+        "  method = \"first-message\"\n",
+        &format!("  method = {list}\n"),
+    );
+    for key in [
+        "cookie = \"session\"",
+        "subprotocol_prefix = \"bearer.\"",
+        "query = \"access_token\"",
+        "i_know_query_tokens_leak = true",
+        "forward_token = true",
+        "\"X-Realm\" = { claim = \"/realm_access\", format = \"json\" }",
+    ] {
+        let commented = format!("  # {key}\n");
+        assert!(text.contains(&commented), "{key} is not shown");
+        // The comment about headers stands above their section.
+        let below = match key.starts_with('"') {
+            true => format!("  [route.headers]\n  {key}\n"),
+            false => format!("  {key}\n"),
+        };
+        text = text.replace(&commented, &below);
+    }
+    let text = text.replacen("  [route.headers]\n  \"X-User-Id\"", "  \"X-User-Id\"", 1);
+    let loaded = config::parse(&text, Path::new("")).expect("it loads");
+    assert_eq!(loaded.warnings, []);
+    let Auth::Token(auth) = &loaded.config.routes[0].auth else {
+        panic!("it asks for a token");
+    };
+    assert_eq!(auth.places.len(), 5);
+    assert!(auth.forward_token);
+
+    let preset = "preset = \"graphql-ws\"";
+    assert!(reference().contains(&format!("  # {preset}\n")));
+    let text = reference()
+        .replace(&format!("# {preset}"), preset)
+        .replace("[\"chat.v1\"]", "[\"graphql-transport-ws\"]")
+        .replace("  reply =", "  # reply =")
+        .replace("  forward = false", "  forward = true");
+    let loaded = config::parse(&text, Path::new("")).expect("it loads");
+    assert_eq!(loaded.warnings, []);
+}
+
 #[test]
 fn what_is_switched_off_is_off() {
     let config = load(&root("tests/configs/valid/everything-off.toml")).config;
