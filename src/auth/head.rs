@@ -1,7 +1,7 @@
 //! The token in a request head: finds it, and takes out what the upstream must not get.
 //!
 //! Owns where in a head a token may stand, and that both halves agree on it: what
-//! [`find_token`] would take for a token, [`strip`] removes. Does not know what a good token
+//! `find_token` would take for a token, `strip` removes. Does not know what a good token
 //! is.
 
 mod cookie;

@@ -7,7 +7,7 @@
 //!
 //! What a source lacks is remembered until the task says that it may be asked again: until
 //! then tokens with the same `kid` are refused at once, and those with another wait. Bound:
-//! [`MAX_MISSING`] names of 8 bytes.
+//! `MAX_MISSING` names of 8 bytes.
 //!
 //! Knows neither files nor the network, and no clock.
 
