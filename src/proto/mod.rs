@@ -34,11 +34,13 @@ pub mod cause;
 pub mod close;
 pub mod frame;
 pub mod handshake;
+pub mod json;
 pub mod limits;
 pub mod message;
 pub mod origin;
 pub mod pipe;
 pub mod policy;
+pub mod rule;
 pub mod session;
 pub mod side;
 #[cfg(test)]
