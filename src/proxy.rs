@@ -228,6 +228,7 @@ async fn open(
                 let ready = Ready {
                     id: pending.dial.request_id,
                     subject: admission.subject,
+                    issuer: admission.issuer,
                     admitted,
                     connected: Box::new(connected),
                 };

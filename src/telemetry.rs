@@ -165,6 +165,7 @@ fn detail(record: &Record) -> Option<String> {
     match (&record.detail, record.summary.cause) {
         (Some(detail), _) => Some(detail.clone()),
         (None, Cause::Misbehaved(_, rule)) => Some(rule.to_string()),
+        (None, Cause::MessageRefused(objection)) => Some(objection.to_string()),
         (None, Cause::Closed { code, .. }) => code.map(|code| format!("code {}", code.get())),
         (None, Cause::QuotaExceeded(QuotaKind::Control)) => {
             Some("control frames or empty fragments".to_owned())

@@ -18,6 +18,8 @@ use serde_json::{Number, Value};
 use crate::auth::json::{self, Fault};
 use crate::auth::refused::TokenRefused;
 use crate::config::ClaimHeader;
+use crate::proto::json::exact_integer;
+use crate::proto::rule::{Grants, Scalar};
 
 /// Bytes of the longest `sub`.
 pub const MAX_SUBJECT: usize = 1024;
@@ -75,6 +77,12 @@ impl Claims {
         self.lookup("sub").and_then(Value::as_str)
     }
 
+    /// The claim `iss`.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.lookup("iss").and_then(Value::as_str)
+    }
+
     /// The moment from which this token would be refused: `exp` plus the leeway. It was in
     /// the future when the token was verified.
     #[must_use]
@@ -96,6 +104,18 @@ impl Claims {
         } else {
             self.document.get(claim)
         }
+    }
+
+    /// What the token grants by these claims: each value that is no object and no array, or
+    /// those of an array. Numbers that are not whole, or not exact in a float, grant nothing.
+    #[must_use]
+    pub fn grants(&self, claims: &[String]) -> Grants {
+        let values = |claim: &String| match self.lookup(claim) {
+            None => Vec::new(),
+            Some(Value::Array(elements)) => elements.iter().filter_map(granted).collect(),
+            Some(value) => granted(value).into_iter().collect(),
+        };
+        Grants(claims.iter().map(values).collect())
     }
 
     /// The headers the upstream is sent, in the order of the configuration.
@@ -239,6 +259,15 @@ fn check_string<'d>(
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(TokenRefused::ClaimInvalid(claim)),
+    }
+}
+
+fn granted(value: &Value) -> Option<Scalar> {
+    match value {
+        Value::String(text) => Some(Scalar::Text(text.clone())),
+        Value::Bool(flag) => Some(Scalar::Flag(*flag)),
+        Value::Number(number) => exact_integer(&number.to_string()).map(Scalar::Integer),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 

@@ -38,6 +38,7 @@ use crate::auth::message::{Pointer, check_type, extract_token};
 pub use crate::auth::refused::TokenRefused;
 use crate::config::problem::{Problem, Severity};
 use crate::config::{Auth, ClaimHeader, Route, TokenPlace};
+use crate::proto::rule::Grants;
 
 /// How the clients of one route prove who they are. Loaded once, shared by all workers.
 #[derive(Debug)]
@@ -56,6 +57,8 @@ struct TokenRule {
     message: Option<MessageRule>,
     issuers: Issuers,
     headers: Vec<ClaimHeader>,
+    /// The claims that the rules of the route ask for.
+    granted: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -69,12 +72,16 @@ struct MessageRule {
 pub struct Admission {
     /// The claim `sub`, free of control characters.
     pub subject: Option<String>,
+    /// The claim `iss`.
+    pub issuer: Option<String>,
     /// The moment from which the token would be refused; `None`: no token was asked for.
     pub expires_at: Option<SystemTime>,
     /// Lower-case name and value of what the upstream is told about the client.
     pub headers: Vec<(String, String)>,
     /// All that the token says; `None`: no token was asked for.
     pub claims: Option<Claims>,
+    /// What the rules of the route ask the token for.
+    pub grants: Grants,
 }
 
 impl Authenticator {
@@ -119,6 +126,7 @@ impl Authenticator {
             message,
             issuers: Issuers::new(verifiers),
             headers: route.headers.clone(),
+            granted: granted_claims(route),
         };
         Ok((Self(Method::Token(Box::new(rule))), problems))
     }
@@ -215,6 +223,26 @@ impl Authenticator {
         }
     }
 
+    /// Judges a new token for a session that an older one admitted: it must be of the same
+    /// issuer and subject, and have one. For the rest see [`Self::admit`].
+    ///
+    /// # Errors
+    /// Why the session ends.
+    pub async fn renew(
+        &self,
+        token: &str,
+        (issuer, subject): (Option<&str>, Option<&str>),
+        clock: impl Fn() -> SystemTime,
+    ) -> Result<Admission, TokenRefused> {
+        let renewed = self.admit(&extract_token(token, None)?, clock).await?;
+        let is_same = renewed.subject.is_some()
+            && renewed.subject.as_deref() == subject
+            && renewed.issuer.as_deref() == issuer;
+        is_same
+            .then_some(renewed)
+            .ok_or(TokenRefused::OtherIdentity)
+    }
+
     /// Judges a token by the keys that are there now.
     fn judge(&self, token: &str, now: SystemTime) -> Result<Admission, Undecided> {
         let Method::Token(rule) = &self.0 else {
@@ -223,8 +251,10 @@ impl Authenticator {
         let claims = rule.issuers.judge(token, now)?;
         Ok(Admission {
             subject: claims.subject().map(str::to_owned),
+            issuer: claims.issuer().map(str::to_owned),
             expires_at: Some(claims.expires_at()),
             headers: claims.header_values(&rule.headers)?,
+            grants: claims.grants(&rule.granted),
             claims: Some(claims),
         })
     }
@@ -250,15 +280,23 @@ impl Authenticator {
     }
 }
 
+fn granted_claims(route: &Route) -> Vec<String> {
+    let inspection = route.policy.inspection.as_ref();
+    let rules = inspection.and_then(|inspection| inspection.rules.as_ref());
+    rules.map(|rules| rules.claims.clone()).unwrap_or_default()
+}
+
 impl Admission {
     /// That of a client who was not asked for a token.
     #[must_use]
     pub fn anonymous() -> Self {
         Self {
             subject: None,
+            issuer: None,
             expires_at: None,
             headers: Vec::new(),
             claims: None,
+            grants: Grants::default(),
         }
     }
 }
@@ -269,8 +307,10 @@ impl fmt::Debug for Admission {
         let names = self.headers.iter().map(|(name, _)| name);
         f.debug_struct("Admission")
             .field("subject", &self.subject.as_ref().map(|_| "***"))
+            .field("issuer", &self.issuer)
             .field("expires_at", &self.expires_at)
             .field("headers", &names.collect::<Vec<_>>())
+            .field("grants", &self.grants)
             .finish_non_exhaustive()
     }
 }

@@ -94,6 +94,9 @@ pub enum TokenRefused {
     /// `aud` names none of ours.
     #[error("the token is for another audience")]
     Audience,
+    /// A token that renews a session's names another subject or issuer, or no subject.
+    #[error("the new token is not of the session's subject and issuer")]
+    OtherIdentity,
     /// Our own clock stands before 1970, so that no time can be judged.
     #[error("the system clock is wrong")]
     Clock,

@@ -138,6 +138,7 @@ fn policy() -> Policy {
     Policy {
         first_message: None,
         on_expiry: OnExpiry::Ignore,
+        inspection: None,
         limits: Limits {
             max_frame_size: 1,
             max_message_size: 1,

@@ -46,6 +46,7 @@ fn a_bare_token_admits_with_subject_expiry_and_headers() {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let expected = Admission {
         subject: Some("alice".to_owned()),
+        issuer: Some("iss".to_owned()),
         expires_at: Some(UNIX_EPOCH + Duration::from_secs(NOW + 90)),
         headers: vec![
             pair("x-user-id", "alice"),
@@ -53,6 +54,7 @@ fn a_bare_token_admits_with_subject_expiry_and_headers() {
             pair("x-roles", "a,b"),
         ],
         claims: admission.as_ref().ok().and_then(|a| a.claims.clone()),
+        grants: Grants::default(),
     };
     assert!(expected.claims.is_some());
     assert_eq!(admission, Ok(expected));

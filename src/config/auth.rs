@@ -9,7 +9,9 @@ pub mod identity;
 mod jwt;
 mod method;
 mod place;
+mod refresh;
 
+pub(super) use self::refresh::Refresh;
 use crate::config::answer::{Placed, Reported};
 use crate::config::auth::authorize::Authorize;
 use crate::config::auth::identity::SignedIdentity;
@@ -25,6 +27,7 @@ pub(super) struct Read {
     pub(super) on_expiry: OnExpiry,
     pub(super) authorize: Option<Authorize>,
     pub(super) identity: Option<SignedIdentity>,
+    pub(super) refresh: Option<Refresh>,
 }
 
 /// Reads `[route.auth]` of a route.
@@ -85,6 +88,7 @@ fn without_token() -> Read {
         on_expiry: OnExpiry::Ignore,
         authorize: None,
         identity: None,
+        refresh: None,
     }
 }
 
@@ -100,6 +104,7 @@ fn with_token(section: &mut Section<'_>, methods: &[Method]) -> Result<Read, Rep
         false => Ok(None),
     };
     let on_expiry = expiry::on_expiry(section);
+    let refresh = refresh::refresh(section);
     let jwt = jwt::issuers(section);
     let places = places.into_iter().collect::<Result<Vec<_>, _>>()?;
     let mut places: Vec<TokenPlace> = places.into_iter().flatten().collect();
@@ -115,5 +120,6 @@ fn with_token(section: &mut Section<'_>, methods: &[Method]) -> Result<Read, Rep
         on_expiry: on_expiry?,
         authorize: None,
         identity: None,
+        refresh: refresh?,
     })
 }

@@ -439,6 +439,12 @@ impl<'a> Value<'a> {
         u64::from_str_radix(number.as_str(), number.radix()).ok()
     }
 
+    /// The number, when it is a whole one.
+    pub(super) fn integer(&self) -> Option<i64> {
+        let number = self.node.get_ref().as_integer()?;
+        i64::from_str_radix(number.as_str(), number.radix()).ok()
+    }
+
     /// The items, when it is a list.
     pub(super) fn items(&self) -> Option<Vec<Self>> {
         let items = self.node.get_ref().as_array()?;

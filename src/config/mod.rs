@@ -16,6 +16,7 @@ mod names;
 mod policy;
 pub mod problem;
 mod route;
+mod rule;
 mod secret;
 mod server;
 pub mod source;

@@ -103,6 +103,13 @@ const BYTE_QUOTA: QuotaRules = QuotaRules {
     ..MESSAGE_QUOTA
 };
 
+/// The quota of a rule: where it is off, it is not written.
+const RULE_QUOTA: QuotaRules = QuotaRules {
+    off: Off::Refused,
+    example: "{ rate = \"5/s\", burst = 10, on_excess = \"throttle\" }",
+    ..MESSAGE_QUOTA
+};
+
 /// A control frame is not dropped: an unanswered ping would look like a dead connection.
 const CONTROL_QUOTA: QuotaRules = QuotaRules {
     default: CONTROL,
@@ -242,6 +249,15 @@ pub(super) fn keepalive(mut section: Section<'_>) -> Result<Keepalive, Reported>
         idle_timeout: idle?.value,
         max_lifetime: lifetime?.value,
     })
+}
+
+/// Reads `quota` of a rule; `None` when it is absent.
+pub(super) fn rule_quota(section: &mut Section<'_>) -> Result<Option<Quota>, Reported> {
+    if !section.has("quota") {
+        return Ok(None);
+    }
+    let quota = quota_of(section, "quota", &RULE_QUOTA)?;
+    Ok(quota.map(|quota| quota.value))
 }
 
 /// Whether a quota may be switched off.

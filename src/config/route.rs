@@ -8,8 +8,11 @@ use std::time::Duration;
 use crate::config::answer::{Placed, Reported};
 use crate::config::auth::fits::{self, Beside};
 use crate::config::file::Section;
+use crate::config::rule::Tokens;
 use crate::config::value::{checked, duration, flag, text};
-use crate::config::{Auth, HostPattern, Line, PathPattern, Route, auth, headers, names, policy};
+use crate::config::{
+    Auth, HostPattern, Line, PathPattern, Route, auth, headers, names, policy, rule,
+};
 use crate::proto::origin::OriginPattern;
 use crate::proto::policy::Policy;
 
@@ -67,7 +70,7 @@ fn route(
     let origins = origins(&mut section);
     let subprotocols = subprotocols(&mut section);
     let upstream = upstream(&mut section, upstreams);
-    let auth = auth::auth(&mut section);
+    let mut auth = auth::auth(&mut section);
     let headers = headers::headers(&mut section, &auth);
     headers::report_filled_twice(&section, &auth, &headers);
     if let Ok(auth::Read {
@@ -93,6 +96,14 @@ fn route(
     let keepalive = section
         .section_or_empty("keepalive")
         .and_then(policy::keepalive);
+    let tokens = match &auth {
+        Ok(auth::Read {
+            auth: Auth::None, ..
+        }) => Tokens::None,
+        _ => Tokens::Asked,
+    };
+    let refresh = auth.as_mut().ok().and_then(|auth| auth.refresh.take());
+    let inspection = rule::inspection(&mut section, refresh, tokens, &limits);
     section.done();
     let (host, path) = place?;
     let (origins, allow_missing_origin) = origins?;
@@ -103,6 +114,7 @@ fn route(
         on_expiry,
         authorize,
         identity,
+        ..
     } = auth?;
     Ok(Route {
         name: name?,
@@ -120,6 +132,7 @@ fn route(
         policy: Arc::new(Policy {
             first_message,
             on_expiry,
+            inspection: inspection?,
             limits: limits?,
             backpressure: backpressure?,
             keepalive: keepalive?,

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::proto::close::CloseCode;
+use crate::proto::rule::Objection;
 use crate::proto::side::{Side, Sides};
 
 /// A rule of RFC 6455 that a peer broke.
@@ -78,6 +79,8 @@ pub enum QuotaKind {
     Bytes,
     /// Control frames and empty fragments.
     Control,
+    /// Messages that one rule allows.
+    Rule,
 }
 
 /// Why the upstream leg could not be made.
@@ -117,6 +120,8 @@ pub enum Cause {
     FrameTooBig(Side),
     /// A message above its limit.
     MessageTooBig(Side),
+    /// The rules of the route do not permit a message of the client's.
+    MessageRefused(Objection),
     /// A quota of the client, under policy `close`.
     QuotaExceeded(QuotaKind),
     /// The client stayed above the watermark, under policy `close`.
@@ -160,6 +165,7 @@ impl Cause {
             | Self::TokenExpired
             | Self::AdmissionForbidden
             | Self::TokenRevoked
+            | Self::MessageRefused(_)
             | Self::QuotaExceeded(_)
             | Self::SlowConsumer
             | Self::PongMissing => Some(Side::Downstream),
@@ -188,6 +194,13 @@ impl Cause {
             Self::AdmissionUnavailable => (CloseCode::TRY_AGAIN_LATER, "temporarily unavailable"),
             Self::FrameTooBig(_) => (CloseCode::TOO_BIG, "frame too big"),
             Self::MessageTooBig(_) => (CloseCode::TOO_BIG, "message too big"),
+            Self::MessageRefused(Objection::Malformed(_)) => {
+                (CloseCode::INVALID_PAYLOAD, "malformed message")
+            }
+            Self::MessageRefused(Objection::Binary) => {
+                (CloseCode::UNSUPPORTED_DATA, "text messages only")
+            }
+            Self::MessageRefused(_) => (CloseCode::FORBIDDEN, "forbidden"),
             Self::QuotaExceeded(_) => (CloseCode::POLICY_VIOLATION, "rate exceeded"),
             Self::SlowConsumer | Self::Stalled(_) => {
                 (CloseCode::TRY_AGAIN_LATER, "reading too slowly")
@@ -234,9 +247,13 @@ impl Cause {
             Self::AdmissionUnavailable => "admission_unavailable",
             Self::FrameTooBig(_) => "frame_too_big",
             Self::MessageTooBig(_) => "message_too_big",
+            Self::MessageRefused(Objection::Malformed(_)) => "message_malformed",
+            Self::MessageRefused(Objection::Binary) => "message_not_text",
+            Self::MessageRefused(_) => "message_forbidden",
             Self::QuotaExceeded(QuotaKind::Messages) => "message_quota_exceeded",
             Self::QuotaExceeded(QuotaKind::Bytes) => "byte_quota_exceeded",
             Self::QuotaExceeded(QuotaKind::Control) => "control_quota_exceeded",
+            Self::QuotaExceeded(QuotaKind::Rule) => "rule_quota_exceeded",
             Self::SlowConsumer => "slow_consumer",
             Self::Stalled(_) => "stalled",
             Self::Misbehaved(..) => "misbehaved",
@@ -272,6 +289,7 @@ const OVER: Verdict = (CloseCode::GOING_AWAY, "session is over");
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::json::Malformed;
 
     #[test]
     fn the_table_of_close_codes_holds() {
@@ -288,6 +306,14 @@ mod tests {
             (Cause::MessageTooBig(D), 1009, 1001),
             (Cause::MessageTooBig(U), 1014, 1009),
             (Cause::QuotaExceeded(QuotaKind::Bytes), 1008, 1001),
+            (Cause::MessageRefused(Objection::NoRule), 3003, 1001),
+            (Cause::MessageRefused(Objection::NotGranted(1)), 3003, 1001),
+            (Cause::MessageRefused(Objection::Binary), 1003, 1001),
+            (
+                Cause::MessageRefused(Objection::Malformed(Malformed::Syntax)),
+                1007,
+                1001,
+            ),
             (Cause::SlowConsumer, 1013, 1001),
             (Cause::Stalled(D), 1013, 1001),
             (Cause::Stalled(U), 1014, 1013),

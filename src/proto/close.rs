@@ -13,7 +13,9 @@ impl CloseCode {
     pub const GOING_AWAY: Self = Self(1001);
     /// The peer broke RFC 6455.
     pub const PROTOCOL_ERROR: Self = Self(1002);
-    /// The peer sent text that is not UTF-8.
+    /// The peer sent a kind of message that is not taken.
+    pub const UNSUPPORTED_DATA: Self = Self(1003);
+    /// The peer sent text that is not UTF-8, or a message that is not what it must be.
     pub const INVALID_PAYLOAD: Self = Self(1007);
     /// The peer broke a quota of ours.
     pub const POLICY_VIOLATION: Self = Self(1008);
@@ -29,7 +31,7 @@ impl CloseCode {
     pub const BAD_GATEWAY: Self = Self(1014);
     /// The token is missing or no good (IANA registry: Unauthorized).
     pub const UNAUTHORIZED: Self = Self(3000);
-    /// The client is known, and not permitted (IANA registry: Forbidden).
+    /// The client is known, and it or its message is not permitted (IANA registry: Forbidden).
     pub const FORBIDDEN: Self = Self(3003);
     /// Something did not come in time (IANA registry: Timeout).
     pub const TIMEOUT: Self = Self(3008);

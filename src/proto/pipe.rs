@@ -147,6 +147,13 @@ impl Pipe {
             .unwrap_or_default()
     }
 
+    /// The same, to be looked at in another form and left as it was.
+    pub fn unjudged_mut(&mut self) -> &mut [u8] {
+        self.storage
+            .get_mut(self.judged..self.filled)
+            .unwrap_or_default()
+    }
+
     /// Releases the next `n` unjudged bytes to the sink.
     pub fn admit(&mut self, n: usize, ends: Ends) {
         let end = (self.judged + n).min(self.filled);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::proto::limits::Limits;
+use crate::proto::rule::Inspection;
 
 /// What happens when a client takes messages more slowly than the upstream sends them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +84,8 @@ pub struct Policy {
     pub first_message: Option<FirstMessage>,
     /// Whether a session outlives its token.
     pub on_expiry: OnExpiry,
+    /// `None`: messages are not looked into, and stream through.
+    pub inspection: Option<Inspection>,
     /// Sizes and quotas.
     pub limits: Limits,
     /// Watermarks and slow consumers.

@@ -4,7 +4,6 @@
 //! token. Sees a whole message and what the client's token grants; knows nothing of frames
 //! and of how a token is verified.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use crate::proto::json::{Found, Malformed, Place, Places, Value, exact_integer};
@@ -148,13 +147,13 @@ impl fmt::Debug for Grants {
 
 /// What is decided about a whole text message.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verdict<'m> {
+pub enum Verdict {
     /// It goes through, if the quota of this rule allows.
     Allow(Option<usize>),
     /// It does not.
     Refuse(Refusal, Objection),
     /// It is for the edge, and brings this token, or none.
-    Refresh(Option<Cow<'m, str>>),
+    Refresh(Option<String>),
 }
 
 /// What is wrong with a message. Rules are counted from one, as in the configuration.
@@ -186,7 +185,7 @@ impl fmt::Display for Objection {
 
 impl Inspection {
     /// Judges a whole text message of a client whose token grants `grants`.
-    pub fn judge<'m>(&self, message: &'m [u8], grants: &Grants) -> Verdict<'m> {
+    pub fn judge(&self, message: &str, grants: &Grants) -> Verdict {
         let found = match self.places.scan(message) {
             Ok(found) => found,
             Err(why) => return self.judge_malformed(why),
@@ -195,7 +194,7 @@ impl Inspection {
             && matches!(found.at(refresh.field), Value::Text(text) if *text == *refresh.equals)
         {
             return Verdict::Refresh(match found.at(refresh.token) {
-                Value::Text(token) => Some(token.clone()),
+                Value::Text(token) => Some(token.clone().into_owned()),
                 _ => None,
             });
         }
@@ -208,8 +207,9 @@ impl Inspection {
         }
     }
 
-    /// Without rules nothing is forbidden, and what cannot be read is no new token.
-    fn judge_malformed<'m>(&self, why: Malformed) -> Verdict<'m> {
+    /// Judges a text message that cannot be read. Without rules nothing is forbidden, and
+    /// such a message brings no new token.
+    pub fn judge_malformed(&self, why: Malformed) -> Verdict {
         match &self.rules {
             Some(rules) => Verdict::Refuse(rules.on_malformed, Objection::Malformed(why)),
             None => Verdict::Allow(None),
@@ -218,7 +218,7 @@ impl Inspection {
 }
 
 impl Rules {
-    fn judge<'m>(&self, found: &Found<'_>, grants: &Grants) -> Result<Verdict<'m>, Malformed> {
+    fn judge(&self, found: &Found<'_>, grants: &Grants) -> Result<Verdict, Malformed> {
         for (index, rule) in self.list.iter().enumerate() {
             if !rule.is_about(found)? {
                 continue;

@@ -7,6 +7,7 @@
 mod closing;
 mod deciding;
 mod input;
+mod inspecting;
 mod judging;
 mod leg;
 mod life;
@@ -18,6 +19,7 @@ use std::time::Instant;
 
 pub use self::input::Tally;
 use self::input::{Input, Mode};
+use self::inspecting::Inspector;
 use self::leg::{CloseOut, Leg, SlotKind};
 pub use self::life::Admitted;
 use self::life::{Life, Saying};
@@ -47,13 +49,15 @@ pub enum Event {
     /// The first message is complete: verify the token in it, then call
     /// [`Session::handle_token`].
     VerifyToken(String),
+    /// The client brought a new token: verify it, then call [`Session::handle_refreshed`].
+    VerifyRefresh(String),
     /// The token is good: dial, then call [`Session::handle_dialed`].
     Dial,
     /// Everything is over: drop both connections.
     Ended,
 }
 
-/// The answer to [`Event::VerifyToken`]. The reason of a refusal is the log's affair.
+/// The answer to [`Event::VerifyToken`] and [`Event::VerifyRefresh`]. The reason of a refusal is the log's affair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenVerdict {
     /// The token is good.
@@ -119,6 +123,8 @@ pub struct Session {
     legs: Sides<Leg>,
     meters: Meters,
     timers: Timers,
+    /// Where messages are looked into.
+    inspector: Option<Box<Inspector>>,
     /// What is kept of the token; nothing where there is none, or nothing to keep.
     life: Option<Box<Life>>,
     /// At most one: a newer replaces it.
@@ -335,12 +341,16 @@ impl Session {
 
     /// Bytes held in user space on their way from `from` to the other leg.
     pub fn buffered_amount(&self, from: Side) -> usize {
-        self.pipes[from].buffered_amount()
+        let held = match from {
+            Side::Downstream => self.held_amount(),
+            Side::Upstream => 0,
+        };
+        self.pipes[from].buffered_amount() + held
     }
 
-    /// Memory that the pipes own, in bytes. An idle session's pipes own none.
+    /// Memory that the session owns for bytes on their way. An idle session owns none.
     pub fn owned_memory(&self) -> usize {
-        self.pipes.downstream.owned() + self.pipes.upstream.owned()
+        self.pipes.downstream.owned() + self.pipes.upstream.owned() + self.held_memory()
     }
 
     /// How the session ended, or stands.
@@ -361,7 +371,7 @@ impl Session {
                 upstream: self.inputs.upstream.tally,
             },
             peaks: Sides {
-                downstream: self.pipes.downstream.peak(),
+                downstream: self.pipes.downstream.peak().max(self.held_peak()),
                 upstream: self.pipes.upstream.peak(),
             },
         }

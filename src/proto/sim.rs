@@ -55,6 +55,7 @@ pub fn policy() -> Policy {
     Policy {
         first_message: None,
         on_expiry: OnExpiry::Ignore,
+        inspection: None,
         limits: Limits {
             max_frame_size: 1 << 20,
             max_message_size: 1 << 20,

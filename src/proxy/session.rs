@@ -1,5 +1,6 @@
 //! Steps 9 to 15: a session's own task, from the 101 to the record.
 
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 use crate::auth::{Admission, Authenticator, TokenRefused};
 use crate::http::Opened;
 use crate::proto::cause::DialFailure;
-use crate::proto::session::{Admitted, Event, MaskKeys, Session, TokenVerdict};
+use crate::proto::session::{Admitted, Event, MaskKeys, Session, Summary, TokenVerdict};
 use crate::proxy::granting::Pending;
 use crate::proxy::{Held, Worker, random};
 use crate::relay::Relay;
@@ -31,6 +32,7 @@ pub(super) enum Awaiting {
 pub(super) struct Ready {
     pub(super) id: String,
     pub(super) subject: Option<String>,
+    pub(super) issuer: Option<String>,
     pub(super) admitted: Admitted,
     pub(super) connected: Box<Connected>,
 }
@@ -72,6 +74,7 @@ pub(super) fn spawn_session(
         index,
         began,
         subject: None,
+        issuer: None,
         endpoint: None,
         detail: None,
         pending: None,
@@ -85,6 +88,7 @@ pub(super) fn spawn_session(
         Awaiting::Nothing(ready) => {
             running.id = ready.id;
             running.subject = ready.subject;
+            running.issuer = ready.issuer;
             running.endpoint = Some(ready.connected.endpoint);
             relay.connect(ready.connected.stream, ready.connected.early);
         }
@@ -98,49 +102,73 @@ struct Running {
     index: usize,
     began: Instant,
     subject: Option<String>,
+    issuer: Option<String>,
     endpoint: Option<String>,
     detail: Option<String>,
     pending: Option<Box<Pending>>,
     held: Held,
 }
 
+type SessionRelay = Relay<Downstream, TcpStream>;
+
 /// Steps 10 to 15.
-async fn run(mut running: Box<Running>, mut relay: Box<Relay<Downstream, TcpStream>>) {
-    loop {
-        match relay.next_event().await {
-            Event::VerifyToken(first_message) => {
-                // Boxed, so that the task of an idle session stays small.
-                let verdict = Box::pin(running.verify(first_message)).await;
-                relay.session_mut().handle_token(verdict, now());
-            }
-            Event::Dial => {
-                let dialed = match running.dial().await {
-                    Ok((stream, early)) => {
-                        relay.connect(stream, early);
-                        Ok(())
-                    }
-                    Err(failure) => Err(failure),
-                };
-                relay.session_mut().handle_dialed(dialed, now());
-            }
-            Event::Ended => break,
-        }
+async fn run(mut running: Box<Running>, mut relay: Box<SessionRelay>) {
+    while !relay.session_mut().is_ended() {
+        let event = relay.next_event().await;
+        running.answer(&mut relay, event).await;
     }
-    let worker = &running.held.worker;
-    let route = worker.config.routes.get(running.index);
-    worker.telemetry.record(&Record {
-        id: running.id,
-        route: route.map(|route| route.name.clone()).unwrap_or_default(),
-        subject: running.subject,
-        client: running.held.peer,
-        endpoint: running.endpoint,
-        detail: running.detail,
-        duration: running.began.elapsed(),
-        summary: relay.session_mut().summary(),
-    });
+    running.record(relay.session_mut().summary());
 }
 
 impl Running {
+    /// Does what the session needs done outside its two connections. Boxed, so that the task
+    /// of an idle session stays small.
+    fn answer<'a>(
+        &'a mut self,
+        relay: &'a mut SessionRelay,
+        event: Event,
+    ) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+        Box::pin(async move {
+            match event {
+                Event::VerifyToken(first_message) => {
+                    let verdict = self.verify(first_message).await;
+                    relay.session_mut().handle_token(verdict, now());
+                }
+                Event::VerifyRefresh(token) => {
+                    let verdict = self.renew(relay, token).await;
+                    relay.session_mut().handle_refreshed(verdict, now());
+                }
+                Event::Dial => {
+                    let dialed = match self.dial().await {
+                        Ok((stream, early)) => {
+                            relay.connect(stream, early);
+                            Ok(())
+                        }
+                        Err(failure) => Err(failure),
+                    };
+                    relay.session_mut().handle_dialed(dialed, now());
+                }
+                Event::Ended => {}
+            }
+        })
+    }
+
+    /// Step 15.
+    fn record(self, summary: Summary) {
+        let worker = &self.held.worker;
+        let route = worker.config.routes.get(self.index);
+        worker.telemetry.record(&Record {
+            id: self.id,
+            route: route.map(|route| route.name.clone()).unwrap_or_default(),
+            subject: self.subject,
+            client: self.held.peer,
+            endpoint: self.endpoint,
+            detail: self.detail,
+            duration: self.began.elapsed(),
+            summary,
+        });
+    }
+
     /// Step 11. The reason of a refusal stays here.
     async fn verify(&mut self, first_message: String) -> TokenVerdict {
         let Some(authenticator) = self.held.worker.authenticators.get(self.index) else {
@@ -158,6 +186,7 @@ impl Running {
             }
         };
         self.subject.clone_from(&admission.subject);
+        self.issuer.clone_from(&admission.issuer);
         let Some(pending) = &mut self.pending else {
             return TokenVerdict::Refused;
         };
@@ -167,6 +196,32 @@ impl Running {
             Err(refused) => {
                 self.detail = Some(chain(&refused));
                 refused.verdict()
+            }
+        }
+    }
+
+    /// A new token in place of the one that admitted the session, which goes on meanwhile and
+    /// may end. What the upstream was told of the older one stands.
+    async fn renew(&mut self, relay: &mut SessionRelay, token: String) -> TokenVerdict {
+        let Some(authenticator) = self.held.worker.authenticators.get(self.index) else {
+            return TokenVerdict::Refused;
+        };
+        let identity = (self.issuer.as_deref(), self.subject.as_deref());
+        let renewing = authenticator.renew(&token, identity, SystemTime::now);
+        let mut renewing = pin!(in_time(authenticator, renewing));
+        let renewed = loop {
+            tokio::select! {
+                renewed = &mut renewing => break renewed,
+                event = relay.next_event() => if event == Event::Ended {
+                    return TokenVerdict::Refused;
+                },
+            }
+        };
+        match renewed {
+            Ok(admission) => TokenVerdict::Admitted(admitted(&admission, SystemTime::now())),
+            Err(refused) => {
+                self.detail = Some(format!("refresh: {}", chain(&refused)));
+                TokenVerdict::Refused
             }
         }
     }
@@ -211,6 +266,7 @@ pub(super) async fn in_time(
 pub(super) fn admitted(admission: &Admission, clock: SystemTime) -> Admitted {
     Admitted {
         expires: admission.expires_at.and_then(|at| instant(at, clock)),
+        grants: admission.grants.clone(),
     }
 }
 
@@ -242,6 +298,6 @@ mod tests {
         let relay = size_of::<Relay<Downstream, TcpStream>>();
         assert!(relay <= 1344, "{relay}");
         let running = size_of::<Running>();
-        assert!(running <= 224, "{running}");
+        assert!(running <= 240, "{running}");
     }
 }

@@ -72,6 +72,7 @@ fn policy() -> Policy {
     Policy {
         first_message: None,
         on_expiry: OnExpiry::Ignore,
+        inspection: None,
         limits: Limits {
             max_frame_size: 64 * 1024,
             max_message_size: 1024 * 1024,

@@ -24,6 +24,7 @@ mod origin;
 mod recipes;
 mod relay;
 mod routes;
+mod rules;
 mod support;
 mod tls;
 mod token;

@@ -41,9 +41,10 @@ fn admission(claims: Value, expires_in: u64) -> Admission {
     let claims = Claims::check(bytes.as_bytes(), &rules, SystemTime::now()).expect("good claims");
     Admission {
         subject: claims.subject().map(str::to_owned),
+        issuer: claims.issuer().map(str::to_owned),
         expires_at: Some(claims.expires_at()),
-        headers: Vec::new(),
         claims: Some(claims),
+        ..Admission::anonymous()
     }
 }
 

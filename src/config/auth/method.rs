@@ -10,7 +10,7 @@ pub(super) const METHOD: &str = "\"first-message\", \"header\", \"cookie\", \"su
      origin passes";
 
 /// The keys of every method but `"none"`.
-pub(super) const OF_TOKEN: [&str; 4] = ["on_expiry", "expiry_notice", "identity", "jwt"];
+pub(super) const OF_TOKEN: [&str; 5] = ["on_expiry", "expiry_notice", "refresh", "identity", "jwt"];
 
 /// The keys of certain methods, and which these are.
 const OF_METHODS: [(&str, &[Method]); 11] = [

@@ -73,7 +73,7 @@ fn passes(test: &Test, message: &str) -> bool {
     let mut build = Build::new();
     let condition = build.when("/v", test.clone());
     let inspection = build.done(vec![rule(vec![condition], Action::Allow)], CLOSE);
-    match inspection.judge(message.as_bytes(), &Grants::default()) {
+    match inspection.judge(message, &Grants::default()) {
         Verdict::Allow(Some(0)) => true,
         Verdict::Refuse(Refusal::Close, Objection::NoRule) => false,
         other => panic!("{message}: {other:?}"),
@@ -128,7 +128,7 @@ fn a_number_that_is_compared_has_one_form_only() {
     let mut build = Build::new();
     let condition = build.when("/v", Test::In(vec![Scalar::Integer(1)]));
     let inspection = build.done(vec![rule(vec![condition], CLOSE)], Action::Allow);
-    let judge = |message: &'static str| inspection.judge(message.as_bytes(), &Grants::default());
+    let judge = |message: &'static str| inspection.judge(message, &Grants::default());
     let forbidden = Verdict::Refuse(Refusal::Close, Objection::Forbidden(1));
     assert_eq!(judge(r#"{"v":1}"#), forbidden);
     assert_eq!(judge(r#"{"v":2}"#), Verdict::Allow(None));
@@ -182,7 +182,7 @@ fn the_first_rule_whose_conditions_all_hold_counts() {
             Verdict::Refuse(Refusal::Drop, Objection::NoRule),
         ),
     ] {
-        let judged = inspection.judge(message.as_bytes(), &Grants::default());
+        let judged = inspection.judge(message, &Grants::default());
         assert_eq!(judged, verdict, "{message}");
     }
 }
@@ -198,7 +198,7 @@ fn granted(patterns: Patterns, grants: &[Scalar], channel: &str) -> bool {
     };
     let inspection = build.done(vec![rule], CLOSE);
     let message = format!("{{\"channel\":{channel}}}");
-    match inspection.judge(message.as_bytes(), &Grants(vec![grants.to_vec()])) {
+    match inspection.judge(&message, &Grants(vec![grants.to_vec()])) {
         Verdict::Allow(Some(0)) => true,
         Verdict::Refuse(Refusal::Drop, Objection::NotGranted(1)) => false,
         other => panic!("{channel}: {other:?}"),
@@ -248,11 +248,11 @@ fn a_claim_or_a_value_that_is_absent_grants_nothing() {
     };
     let inspection = build.done(vec![rule], Action::Allow);
     let both = Grants(vec![vec![text("news")], vec![text("alice")]]);
-    let good = br#"{"channel":"news","user":"alice"}"#;
+    let good = r#"{"channel":"news","user":"alice"}"#;
     assert_eq!(inspection.judge(good, &both), Verdict::Allow(Some(0)));
     let not_granted = Verdict::Refuse(Refusal::Close, Objection::NotGranted(1));
     assert_eq!(
-        inspection.judge(br#"{"channel":"news"}"#, &both),
+        inspection.judge(r#"{"channel":"news"}"#, &both),
         not_granted
     );
     assert_eq!(inspection.judge(good, &Grants::default()), not_granted);
@@ -263,7 +263,7 @@ fn a_claim_or_a_value_that_is_absent_grants_nothing() {
 #[test]
 fn what_is_malformed_is_refused_with_rules_and_passes_without() {
     let mut inspection = Build::new().done(Vec::new(), Action::Allow);
-    let repeated = br#"{"a":1,"a":2}"#;
+    let repeated = r#"{"a":1,"a":2}"#;
     let why = Objection::Malformed(Malformed::RepeatedName);
     assert_eq!(
         inspection.judge(repeated, &Grants::default()),
@@ -295,8 +295,8 @@ fn a_message_of_the_shape_brings_its_token_before_any_rule_is_asked() {
         (r#"{"type":"refresh","token":["a"]}"#, None),
     ] {
         assert_eq!(
-            inspection.judge(message.as_bytes(), &Grants::default()),
-            Verdict::Refresh(token.map(Cow::Borrowed)),
+            inspection.judge(message, &Grants::default()),
+            Verdict::Refresh(token.map(str::to_owned)),
             "{message}"
         );
     }
@@ -306,7 +306,7 @@ fn a_message_of_the_shape_brings_its_token_before_any_rule_is_asked() {
         "\"refresh\"",
     ] {
         assert_eq!(
-            inspection.judge(message.as_bytes(), &Grants::default()),
+            inspection.judge(message, &Grants::default()),
             Verdict::Refuse(Refusal::Close, Objection::Forbidden(1)),
             "{message}"
         );

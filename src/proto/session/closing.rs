@@ -32,6 +32,7 @@ impl Session {
     /// A peer's Close was judged; in `Relay` it is already on its way to the other leg.
     pub(super) fn handle_close(&mut self, from: Side, code: Option<CloseCode>, now: Instant) {
         self.legs[from].closed = true;
+        self.forget_held(from);
         let to = from.other();
         let relayed = std::mem::replace(&mut self.inputs[from].mode, Mode::Discard) == Mode::Relay;
         if relayed {
@@ -49,6 +50,7 @@ impl Session {
         let cause = Cause::Closed { by: from, code };
         if self.legs[to].connected {
             self.begin_closing(cause, now);
+            self.give_refresh_up(now);
         } else {
             // No upstream yet: the edge answers itself.
             self.fail(cause, now);
@@ -77,6 +79,7 @@ impl Session {
     pub(super) fn abandon_input(&mut self, from: Side, now: Instant) {
         self.inputs[from].mode = Mode::Discard;
         self.inputs[from].frame = None;
+        self.forget_held(from);
         self.inputs[from].unthrottle(now);
         self.pipes[from].discard_unjudged();
         self.pipes[from].cut_to_boundary();
@@ -151,6 +154,7 @@ impl Session {
             return;
         }
         self.inputs[from].unthrottle(now);
+        self.forget_held(from);
         let to = &self.legs[from.other()];
         if to.gone || !to.connected {
             self.pipes[from].discard_unsent();

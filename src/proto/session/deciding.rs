@@ -26,7 +26,7 @@ impl Session {
         let Some(frame) = &self.inputs[from].frame else {
             return Step::Again;
         };
-        let (place, size) = (frame.place, frame.left());
+        let (place, kind, size) = (frame.place, frame.kind, frame.left());
         let ruling = match (from, place) {
             (Side::Upstream, Place::First) if self.is_too_slow_for(size) => Ruling::Drop,
             (Side::Upstream, _) => Ruling::Pass,
@@ -35,23 +35,32 @@ impl Session {
                 Err(kind) => return self.exceeded(kind, now),
             },
         };
-        let input = &mut self.inputs[from];
-        let drops = match (ruling, place) {
+        let mut fate = match (ruling, place) {
             (Ruling::WaitUntil(until), _) => return self.throttle(from, until, now),
             // Fragments share the fate of their first.
-            (_, Place::Later) => input.dropping,
-            (ruling, Place::First) => matches!(ruling, Ruling::Drop),
+            (_, Place::Later) if self.inputs[from].dropping => Fate::Drop,
+            (Ruling::Drop, Place::First) => Fate::Drop,
+            _ => Fate::Admit,
         };
+        if fate == Fate::Admit && from == Side::Downstream && self.inspector.is_some() {
+            fate = match self.fate_of_inspected(kind) {
+                Ok(fate) => fate,
+                Err(cause) => return self.fail_input(from, cause, now),
+            };
+        }
+        let input = &mut self.inputs[from];
+        let drops = fate == Fate::Drop;
         if drops && place == Place::First {
             input.tally.dropped += 1;
         }
         input.dropping = drops;
         if let Some(frame) = &mut input.frame {
-            frame.fate = if drops { Fate::Drop } else { Fate::Admit };
+            frame.fate = fate;
         }
-        match drops {
-            true => Step::Again,
-            false => self.judge_payload(from, now),
+        match fate {
+            Fate::Admit | Fate::Undecided => self.judge_payload(from, now),
+            Fate::Inspect => self.inspect(now),
+            Fate::Drop => Step::Again,
         }
     }
 

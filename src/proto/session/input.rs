@@ -31,6 +31,8 @@ pub enum Fate {
     Undecided,
     /// It goes through.
     Admit,
+    /// It is collected, and goes through when its whole message is found good.
+    Inspect,
     /// It is taken out of the stream.
     Drop,
 }

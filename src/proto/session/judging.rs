@@ -48,6 +48,7 @@ impl Session {
             (_, Some(frame)) if frame.fate == Fate::Undecided => self.decide(from, now),
             (Mode::Token, Some(_)) => self.collect(now),
             (_, Some(frame)) if frame.fate == Fate::Drop => self.judge_dropped(from),
+            (_, Some(frame)) if frame.fate == Fate::Inspect => self.inspect(now),
             (_, Some(_)) => self.judge_payload(from, now),
         }
     }
@@ -257,14 +258,11 @@ impl Session {
             return Step::Wait;
         }
         if from == Side::Downstream {
-            if relays
-                && let Some(meter) = &mut self.meters.bytes
-                && meter.on_excess() == OnExcess::Throttle
-            {
-                n = span(meter.burst(), n);
-                if let Err(until) = meter.charge(n as u64, now) {
-                    return self.throttle(from, until, now);
-                }
+            if relays {
+                n = match self.charge_bytes(n, now) {
+                    Ok(n) => n,
+                    Err(until) => return self.throttle(from, until, now),
+                };
             }
             if self.policy.limits.validate_utf8 && !self.is_text_valid(n) {
                 return self.misbehaved(from, Misbehaviour::TextNotUtf8, now);
@@ -293,6 +291,22 @@ impl Session {
         Step::Again
     }
 
+    /// Charges the client for the next `n` bytes, or as many as may go at once, where its
+    /// quota makes it wait.
+    ///
+    /// # Errors
+    ///
+    /// The quota allows none before this instant.
+    pub(super) fn charge_bytes(&mut self, n: usize, now: Instant) -> Result<usize, Instant> {
+        match &mut self.meters.bytes {
+            Some(meter) if meter.on_excess() == OnExcess::Throttle => {
+                let n = span(meter.burst(), n);
+                meter.charge(n as u64, now).map(|()| n)
+            }
+            _ => Ok(n),
+        }
+    }
+
     /// Whether the text in the next `n` bytes of the client's frame under way goes on as
     /// valid UTF-8, up to the end of the message if that is among them.
     fn is_text_valid(&mut self, n: usize) -> bool {
@@ -318,7 +332,7 @@ impl Session {
             .is_ok()
     }
 
-    fn admit(&mut self, from: Side, n: usize, ends: Ends) {
+    pub(super) fn admit(&mut self, from: Side, n: usize, ends: Ends) {
         self.pipes[from].admit(n, ends);
         self.inputs[from].tally.bytes += n as u64;
     }
@@ -346,7 +360,7 @@ impl Session {
     }
 
     /// Fails the session for what came from `from`; nothing more of that is judged.
-    fn fail_input(&mut self, from: Side, cause: Cause, now: Instant) -> Step {
+    pub(super) fn fail_input(&mut self, from: Side, cause: Cause, now: Instant) -> Step {
         self.abandon_input(from, now);
         self.fail(cause, now);
         // It may have been the one to answer a Close.
@@ -396,6 +410,6 @@ fn push_unmasked<const N: usize>(
 }
 
 /// The shorter of what is left and what is there.
-fn span(left: u64, available: usize) -> usize {
+pub(super) fn span(left: u64, available: usize) -> usize {
     usize::try_from(left).unwrap_or(usize::MAX).min(available)
 }

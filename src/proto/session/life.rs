@@ -12,12 +12,15 @@ use super::{Phase, Session};
 use crate::proto::cause::Cause;
 use crate::proto::frame::{OpCode, encode_frame};
 use crate::proto::policy::OnExpiry;
+use crate::proto::rule::Grants;
 
 /// What a session keeps of the token that admitted it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Admitted {
     /// The moment from which the token would be refused; `None`: it never expires.
     pub expires: Option<Instant>,
+    /// What the rules of the route ask the token for.
+    pub grants: Grants,
 }
 
 /// The deadlines that the milestone is the nearest of.
@@ -48,6 +51,9 @@ impl Life {
 impl Session {
     /// Keeps what matters of a token, in place of an older one.
     pub(super) fn keep(&mut self, admitted: Admitted) {
+        if let Some(inspector) = &mut self.inspector {
+            inspector.grants = admitted.grants;
+        }
         let lifetime = match self.life.take() {
             Some(older) => older.lifetime,
             None => self.timers.milestone,
@@ -100,9 +106,14 @@ impl Session {
             && notify
         {
             let frame = encode_frame(OpCode::Text, None, notice.message.as_bytes());
-            self.saying = Some(Box::new(Saying { frame }));
-            self.say_if_possible();
+            self.say(frame);
         }
+    }
+
+    /// Tells the client something when it can be told, in place of what still waits.
+    pub(super) fn say(&mut self, frame: Vec<u8>) {
+        self.saying = Some(Box::new(Saying { frame }));
+        self.say_if_possible();
     }
 
     /// Puts the edge's own text behind what the upstream has sent, if one waits, no message

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::input::{Input, Mode};
+use super::inspecting::Inspector;
 use super::leg::Leg;
 use super::life::Admitted;
 use super::timing::Timers;
@@ -62,6 +63,7 @@ impl Session {
             bytes: limits.bytes.as_ref().map(|quota| Meter::new(quota, now)),
             control: Meter::new(&limits.control, now),
         };
+        let inspector = Inspector::new(&policy, now);
         let has_upstream = matches!(phase, Phase::Relaying);
         let mut timers = Timers::new(&policy.keepalive, now);
         if has_upstream {
@@ -84,6 +86,7 @@ impl Session {
             },
             meters,
             timers,
+            inspector,
             life: None,
             saying: None,
             event: None,

@@ -40,6 +40,7 @@ impl<'a> Arbitrary<'a> for AnyPolicy {
             },
             close_timeout: seconds(u, 1, 20)?,
             on_expiry: on_expiry(u)?,
+            inspection: None,
         };
         Ok(Self(policy))
     }

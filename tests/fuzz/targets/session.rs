@@ -105,6 +105,7 @@ fn answer_token(world: &mut World, good: bool) {
     let verdict = if good {
         TokenVerdict::Admitted(Admitted {
             expires: Some(world.now + TOKEN_LIFE),
+            ..Admitted::default()
         })
     } else {
         TokenVerdict::Refused

@@ -33,6 +33,7 @@ fn dialling(policy: Policy, life: Duration) -> Sim {
     sim.send(Downstream, &frame(Downstream, OpCode::Text, b"token"));
     let admitted = Admitted {
         expires: Some(sim.now + life),
+        ..Admitted::default()
     };
     let verdict = TokenVerdict::Admitted(admitted);
     sim.session.handle_token(verdict, sim.now);
@@ -246,6 +247,7 @@ fn a_newer_token_replaces_the_deadlines_of_the_older() {
     for life in [2 * LIFE, 9 * LIFE] {
         sim.session.keep(Admitted {
             expires: Some(sim.now + life),
+            ..Admitted::default()
         });
     }
     assert_eq!(sim.session.poll_timeout(), Some(end));
@@ -264,6 +266,7 @@ fn a_session_that_its_request_head_admitted_relays_at_once_and_ends_with_its_tok
     let mut sim = Sim::new(policy.clone());
     let admitted = Admitted {
         expires: Some(sim.now + LIFE),
+        ..Admitted::default()
     };
     let keys = MaskKeys {
         first_message: [1; 4],
