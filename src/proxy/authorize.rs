@@ -4,6 +4,8 @@
 //! Joins `auth::decision`, which knows the words, with the way they travel. Closed by
 //! default, and there is no other way: whoever cannot be asked about is not admitted.
 
+mod outage;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -18,7 +20,9 @@ use crate::config::Authorize;
 use crate::config::problem::Problem;
 use crate::outbound::{Method, Request};
 use crate::proto::handshake::{Field, Fields};
+use crate::proxy::authorize::outage::{Notice, Outage};
 use crate::proxy::web_client::{NotAnswered, WebClient};
+use crate::telemetry::chain;
 
 /// Asks the service of one route. Loaded once, shared by all workers.
 pub struct Authorizer {
@@ -28,6 +32,7 @@ pub struct Authorizer {
     fields: Vec<Field>,
     cache: Option<Cache>,
     in_flight: Semaphore,
+    outage: Outage,
 }
 
 /// Why a client does not come in. For the log.
@@ -99,6 +104,7 @@ impl Authorizer {
             fields: token.into_iter().map(credentials).collect(),
             cache: settings.cache.map(Cache::new),
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
+            outage: Outage::default(),
         }
     }
 
@@ -138,7 +144,11 @@ impl Authorizer {
             .and_then(|cache| cache.get(&question.fingerprint, Instant::now().into_std()));
         let decision = match kept {
             Some(decision) => decision,
-            None => Box::pin(self.ask(question)).await?,
+            None => {
+                let asked = Box::pin(self.ask(question)).await;
+                self.tell(&asked);
+                asked?
+            }
         };
         match decision {
             Decision::Admit(fields) => Ok(fields),
@@ -174,6 +184,29 @@ impl Authorizer {
             cache.put(question.fingerprint, decision.clone(), now);
         }
         Ok(decision)
+    }
+}
+
+impl Authorizer {
+    /// The operator can do something about a service that fails, and each client that is
+    /// refused for it may be in the log at `debug` only.
+    fn tell(&self, asked: &Result<Decision, NotAuthorized>) {
+        let now = Instant::now().into_std();
+        let notice = match asked {
+            Ok(_) => self.outage.handle_decided(now),
+            Err(_) => self.outage.handle_failed(now),
+        };
+        let (place, url) = (&self.settings.place, &self.settings.url);
+        match (notice, asked) {
+            (Notice::Failing, Err(error)) => {
+                let reason = chain(error);
+                tracing::warn!(%place, %url, reason, "no decision: clients are refused");
+            }
+            (Notice::Recovered(after), _) => {
+                tracing::info!(%place, %url, ?after, "decisions again");
+            }
+            _ => {}
+        }
     }
 }
 

@@ -28,7 +28,11 @@ fn asking_first(upstream: &Upstream, service: &Service, keys: &str) -> Settings 
 }
 
 fn with_token(entrance: &Entrance) -> ClientRequestBuilder {
-    let credentials = format!("Bearer {}", good());
+    with(entrance, &good())
+}
+
+fn with(entrance: &Entrance, token: &str) -> ClientRequestBuilder {
+    let credentials = format!("Bearer {token}");
     let request = entrance.request("/chat?room=1");
     request.with_header("Authorization", credentials)
 }
@@ -373,4 +377,40 @@ async fn what_a_client_sends_meanwhile_arrives_afterwards_and_in_order() {
     }
     drop(client);
     proxy.stop().await;
+}
+
+/// Refusals before the 101 are in the log at `debug` only, so the operator would not see why.
+#[tokio::test]
+async fn the_operator_hears_of_a_service_that_fails_and_no_secret() {
+    let (upstream, service) = (upstream().await, service().await);
+    let url = format!("{}?key=hunter2", service.url);
+    let keys = format!("url = \"{url}\"\ntimeout = \"30s\"\ncache = \"1s\"");
+    let program = proxy(upstream.address)
+        .auth("method = \"header\"")
+        .section("auth.authorize", &keys)
+        .spawn()
+        .await;
+    let token = good();
+    for _ in 0..3 {
+        let ask = program.entrance.ask(with(&program.entrance, &token));
+        let serve = async { service.asked().await.status(500, "").await };
+        let (asked, ()) = tokio::join!(ask, serve);
+        assert_eq!(status(asked), 503);
+    }
+    let line = program.said("no decision: clients are refused").await;
+    assert_eq!(line["level"], "WARN");
+    assert!(
+        line["reason"].as_str().is_some_and(|r| r.contains("500")),
+        "{line}"
+    );
+    let log = program.log();
+    let warnings = log.iter().filter(|line| line.contains("\"WARN\""));
+    assert_eq!(warnings.count(), 1, "one for all of them");
+    let (_, signature) = token.rsplit_once('.').expect("a signature");
+    for line in &log {
+        assert!(
+            !line.contains("hunter2") && !line.contains(signature),
+            "{line}"
+        );
+    }
 }
