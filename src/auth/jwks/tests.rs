@@ -1,5 +1,6 @@
 //! Claims about sets: what of a document is used, and for what.
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -245,4 +246,32 @@ fn many_keys_that_are_no_good_make_one_short_message() {
 fn a_set_shows_names_and_no_keys() {
     let (set, _) = parse(&[P256.jwk(json!({"kid": "a"}))], &ALL).expect("a good key");
     assert_eq!(format!("{set:?}"), "[(Some(\"a\"), ES256)]");
+}
+
+proptest! {
+    #[test]
+    fn no_document_panics(document in any::<Vec<u8>>()) {
+        prop_assert!(KeySet::parse(&document, &ALL).is_err());
+    }
+
+    #[test]
+    fn a_damaged_set_is_refused_or_read_and_never_panics(
+        at in 0.0..1.0,
+        length in 0_usize..40,
+        inserted in "[\\[\\]{}\",:a-zA-Z0-9_\\\\-]{0,20}",
+    ) {
+        let keys = [
+            RSA.jwk(json!({"kid": "r", "alg": "RS256"})),
+            P256.jwk(json!({"kid": "p", "use": "sig"})),
+            ED25519.jwk(json!({"kid": "e", "key_ops": ["verify"]})),
+        ];
+        let mut document = key_set(&keys);
+        let start = (at * document.len() as f64) as usize;
+        let end = document.len().min(start + length);
+        document.replace_range(start..end, &inserted);
+        match KeySet::parse(document.as_bytes(), &ALL) {
+            Ok((set, set_aside)) => prop_assert!(set.len() + set_aside.len() <= MAX_KEYS),
+            Err(refused) => prop_assert!(!refused.to_string().is_empty()),
+        }
+    }
 }

@@ -1,4 +1,6 @@
-//! Claims about tokens: what passes, and every known way to pretend.
+//! Claims about tokens: what passes, and where the bounds are. `attacks.rs`: what does not.
+
+mod attacks;
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -50,66 +52,6 @@ fn a_good_token_passes_with_its_claims() {
 }
 
 #[test]
-fn header_attacks_are_refused() {
-    use TokenRefused::*;
-    let cases = [
-        (r#"{"alg":"none"}"#, Algorithm),
-        (r#"{"alg":"None"}"#, Algorithm),
-        (r#"{"alg":"hs256"}"#, Algorithm),
-        (r#"{"alg":"HS384"}"#, Algorithm),
-        (r#"{"alg":"RS256"}"#, Algorithm),
-        (r#"{"alg":"ES256K"}"#, Algorithm),
-        (r#"{"alg":"HS256 "}"#, Algorithm),
-        (r#"{"alg":""}"#, Algorithm),
-        (r#"{"alg":["HS256"]}"#, HeaderMalformed),
-        (r#"{"alg":null}"#, HeaderMalformed),
-        (r#"{"typ":"JWT"}"#, HeaderMalformed),
-        (r#"{}"#, HeaderMalformed),
-        (r#"[]"#, HeaderMalformed),
-        (r#""HS256""#, HeaderMalformed),
-        (r#"not json"#, HeaderMalformed),
-        (r#"{"alg":"HS256"} x"#, HeaderMalformed),
-        (r#"{"alg":"HS256","alg":"HS256"}"#, Duplicate),
-        (r#"{"alg":"none","alg":"HS256"}"#, Duplicate),
-        (r#"{"alg":"HS256","\u0061lg":"none"}"#, Duplicate),
-        (r#"{"alg":"HS256","x":{"a":1,"a":2}}"#, Duplicate),
-        (r#"{"alg":"HS256","crit":[]}"#, HeaderMember("crit")),
-        (
-            r#"{"alg":"HS256","crit":["exp"],"exp":1}"#,
-            HeaderMember("crit"),
-        ),
-        (r#"{"alg":"HS256","crit":null}"#, HeaderMember("crit")),
-        (r#"{"alg":"HS256","b64":false}"#, HeaderMember("b64")),
-        (r#"{"alg":"HS256","b64":true}"#, HeaderMember("b64")),
-        (r#"{"alg":"HS256","zip":"DEF"}"#, HeaderMember("zip")),
-        (r#"{"alg":"HS256","enc":"A128GCM"}"#, HeaderMember("enc")),
-        (
-            r#"{"alg":"HS256","jku":"https://evil.example"}"#,
-            HeaderMember("jku"),
-        ),
-        (
-            r#"{"alg":"HS256","x5u":"https://evil.example"}"#,
-            HeaderMember("x5u"),
-        ),
-        (r#"{"alg":"HS256","x5c":["AAAA"]}"#, HeaderMember("x5c")),
-        (
-            r#"{"alg":"HS256","jwk":{"kty":"oct","k":"AAAA"}}"#,
-            HeaderMember("jwk"),
-        ),
-        (r#"{"alg":"HS256","cty":"JWT"}"#, Nested),
-        (r#"{"alg":"HS256","cty":"jwt"}"#, Nested),
-        (r#"{"alg":"HS256","cty":"application/JWT"}"#, Nested),
-        (r#"{"alg":"HS256","cty":1}"#, HeaderMalformed),
-        (r#"{"alg":"HS256","typ":1}"#, HeaderMalformed),
-        (r#"{"alg":"HS256","kid":1}"#, HeaderMalformed),
-    ];
-    assert!(!cases.is_empty());
-    for (header, reason) in cases {
-        assert_refused(&token(header, &good_claims(json!({}))), &reason);
-    }
-}
-
-#[test]
 fn a_harmless_header_passes_and_kid_chooses_nothing() {
     for header in [
         r#"{"alg":"HS256"}"#,
@@ -122,86 +64,6 @@ fn a_harmless_header_passes_and_kid_chooses_nothing() {
             verify(&token(header, &good_claims(json!({})))).is_ok(),
             "{header}"
         );
-    }
-}
-
-#[test]
-fn what_is_not_three_parts_in_canonical_base64url_is_malformed() {
-    let good = token(HEADER, &good_claims(json!({})));
-    let mut parts = good.split('.');
-    let mut part = || parts.next().expect("three parts");
-    let (h, p, s) = (part(), part(), part());
-    // The last of 43 characters carries two bits that must be zero.
-    let (body, last) = s.split_at(s.len() - 1);
-    let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let at = alphabet.find(last).expect("a base64url character");
-    let stray = format!("{body}{}", &alphabet[at + 1..at + 2]);
-    let cases = [
-        String::new(),
-        ".".to_owned(),
-        "..".to_owned(),
-        "...".to_owned(),
-        h.to_owned(),
-        format!("{h}.{p}"),
-        format!("{h}.{p}."),
-        format!(".{p}.{s}"),
-        format!("{h}..{s}"),
-        format!("{good}."),
-        format!(".{good}"),
-        format!("{good}.{s}"),
-        format!("{h}.{p}.{s}.{s}.{s}"),
-        format!("{good}="),
-        format!("{h}=.{p}.{s}"),
-        format!("{h}.{p}==.{s}"),
-        format!("{h} .{p}.{s}"),
-        format!(" {good}"),
-        format!("{good}\n"),
-        format!("{h}.{p}\r\n.{s}"),
-        format!("{h}.{p}.{stray}"),
-        format!("{h}.{p}.+/{s}"),
-        format!("{h}.{p}.é{s}"),
-        format!("{h}.A.{s}"),
-    ];
-    assert!(!cases.is_empty());
-    for token in cases {
-        assert_refused(&token, &TokenRefused::Malformed);
-    }
-}
-
-#[test]
-fn a_signature_of_someone_else_is_refused() {
-    let good = token(HEADER, &good_claims(json!({})));
-    let (message, signature) = good.rsplit_once('.').expect("three parts");
-    let (header, _) = message.split_once('.').expect("a header");
-    let admin = base64url(good_claims(json!({"sub": "admin"})));
-    let flipped = match signature.strip_prefix('A') {
-        Some(rest) => format!("B{rest}"),
-        None => format!("A{}", signature.get(1..).expect("ASCII")),
-    };
-    let other = sign_parts(
-        HEADER,
-        &good_claims(json!({})),
-        Algorithm::HS256,
-        b"another secret of at least 32 bytes",
-    );
-    // Signed with another digest than the header says.
-    let hs512 = sign_parts(
-        HEADER,
-        &good_claims(json!({})),
-        Algorithm::HS512,
-        SECRET.as_bytes(),
-    );
-    let cases = [
-        format!("{header}.{admin}.{signature}"),
-        format!("{message}.{flipped}"),
-        format!("{message}.AAAA"),
-        format!("{message}.{signature}AAAA"),
-        format!("{message}.{}", signature.get(..20).expect("ASCII")),
-        other,
-        hs512,
-    ];
-    for token in cases {
-        assert_refused(&token, &TokenRefused::Signature);
     }
 }
 
@@ -224,84 +86,6 @@ fn one_byte_over_the_largest_token_is_refused_unread() {
         &token(&big_header, &good_claims(json!({}))),
         &TokenRefused::TooLong,
     );
-}
-
-#[test]
-fn deep_nesting_is_refused_and_does_not_exhaust_the_stack() {
-    let deep = format!(r#"{{"alg":"HS256","x":{}"#, "[".repeat(5000));
-    assert_refused(&token(&deep, "{}"), &TokenRefused::HeaderMalformed);
-    let deep = format!(r#"{{"x":{}"#, "[".repeat(5000));
-    assert_refused(&token(HEADER, &deep), &TokenRefused::ClaimsMalformed);
-}
-
-#[test]
-fn claim_attacks_are_refused() {
-    use TokenRefused::*;
-    let cases = [
-        (json!({"exp": null}), ClaimMissing("exp")),
-        (json!({"exp": "1900000060"}), ClaimInvalid("exp")),
-        (json!({"exp": [NOW + 60]}), ClaimInvalid("exp")),
-        (json!({"exp": true}), ClaimInvalid("exp")),
-        (json!({"exp": -1}), ClaimInvalid("exp")),
-        (json!({"exp": i64::MIN}), ClaimInvalid("exp")),
-        (json!({"exp": u64::MAX}), ClaimInvalid("exp")),
-        (json!({"exp": 1e300}), ClaimInvalid("exp")),
-        (json!({"exp": -0.5}), ClaimInvalid("exp")),
-        (json!({"exp": (NOW + 60) * 1000}), ClaimInvalid("exp")),
-        (json!({"exp": 253_402_300_800_u64}), ClaimInvalid("exp")),
-        (json!({"exp": 0}), Expired),
-        (json!({"exp": NOW - 30}), Expired),
-        (json!({"nbf": NOW + 31}), NotYetValid),
-        (json!({"nbf": "0"}), ClaimInvalid("nbf")),
-        (json!({"nbf": -1}), ClaimInvalid("nbf")),
-        (json!({"nbf": u64::MAX}), ClaimInvalid("nbf")),
-        (json!({"iat": NOW + 31}), IssuedInFuture),
-        (json!({"iat": "0"}), ClaimInvalid("iat")),
-        (json!({"iss": null}), ClaimMissing("iss")),
-        (json!({"iss": 5}), ClaimInvalid("iss")),
-        (json!({"iss": ["iss"]}), ClaimInvalid("iss")),
-        (json!({"iss": "ISS"}), Issuer),
-        (json!({"iss": "iss "}), Issuer),
-        (json!({"iss": ""}), Issuer),
-        (json!({"aud": null}), ClaimMissing("aud")),
-        (json!({"aud": 5}), ClaimInvalid("aud")),
-        (json!({"aud": {"edge": 1}}), ClaimInvalid("aud")),
-        (json!({"aud": ["edge", 5]}), ClaimInvalid("aud")),
-        (json!({"aud": [["edge"]]}), ClaimInvalid("aud")),
-        (json!({"aud": []}), Audience),
-        (json!({"aud": ["other"]}), Audience),
-        (json!({"aud": "edge,other"}), Audience),
-        (json!({"aud": "EDGE"}), Audience),
-        (json!({"sub": 5}), ClaimInvalid("sub")),
-        (json!({"sub": "a\nlevel=info"}), ClaimInvalid("sub")),
-        (json!({"sub": "a\u{7f}"}), ClaimInvalid("sub")),
-        (json!({"sub": "x".repeat(1025)}), ClaimInvalid("sub")),
-        (json!({"jti": 5}), ClaimInvalid("jti")),
-    ];
-    assert!(!cases.is_empty());
-    for (changes, reason) in cases {
-        assert_refused(&token(HEADER, &good_claims(changes)), &reason);
-    }
-    for (text, reason) in [
-        ("[]", ClaimsMalformed),
-        ("null", ClaimsMalformed),
-        ("", Malformed),
-        ("{", ClaimsMalformed),
-        (r#"{"exp":1e999}"#, ClaimsMalformed),
-        (r#"{"exp":NaN}"#, ClaimsMalformed),
-        (r#"{"exp":null}"#, ClaimInvalid("exp")),
-        (r#"{"exp":1900000060,"exp":1900000060}"#, Duplicate),
-        (
-            r#"{"sub":"alice","exp":1900000060,"sub":"admin"}"#,
-            Duplicate,
-        ),
-        (
-            r#"{"sub":"alice","exp":1900000060,"\u0073ub":"admin"}"#,
-            Duplicate,
-        ),
-    ] {
-        assert_refused(&token(HEADER, text), &reason);
-    }
 }
 
 #[test]
@@ -387,46 +171,6 @@ fn issuer_and_audience_are_not_asked_for_where_switched_off() {
         verdict(json!({"aud": 5})),
         Err(TokenRefused::ClaimInvalid("aud"))
     );
-}
-
-#[test]
-fn a_public_key_is_no_hmac_secret() {
-    for (algorithm, public) in [
-        (Algorithm::RS256, &RSA.public),
-        (Algorithm::ES256, &P256.public),
-        (Algorithm::EdDSA, &ED25519.public),
-    ] {
-        let file = TempFile::new(public);
-        let verifier = verifier(&jwt(algorithm, file.source()));
-        for secret in [public.as_bytes(), public.trim_end().as_bytes()] {
-            for header in [HEADER.to_owned(), format!(r#"{{"alg":"{algorithm:?}"}}"#)] {
-                let forged = sign_parts(&header, &good_claims(json!({})), Algorithm::HS256, secret);
-                let refused = verifier.verify(&forged, now()).expect_err("a forgery");
-                let expected = if header == HEADER {
-                    TokenRefused::Algorithm
-                } else {
-                    TokenRefused::Signature
-                };
-                assert_eq!(refused, expected);
-                assert_reveals_nothing(&refused, &forged);
-            }
-        }
-    }
-}
-
-#[test]
-fn a_zero_ecdsa_signature_is_refused() {
-    let file = TempFile::new(&P256.public);
-    let verifier = verifier(&jwt(Algorithm::ES256, file.source()));
-    let message = format!(
-        "{}.{}",
-        base64url(r#"{"alg":"ES256"}"#),
-        base64url(good_claims(json!({})))
-    );
-    for size in [0_usize, 1, 63, 64, 65, 72] {
-        let forged = format!("{message}.{}", base64url(vec![0; size]));
-        assert!(verifier.verify(&forged, now()).is_err(), "{size}");
-    }
 }
 
 #[test]
