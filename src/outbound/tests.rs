@@ -1,5 +1,6 @@
 //! Answers made by hand, right and hostile ones, over a connection in memory.
 
+use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
@@ -278,4 +279,46 @@ async fn a_field_that_cannot_be_sent_is_not_sent() {
     let mut sent = Vec::new();
     server.read_to_end(&mut sent).await.expect("the end");
     assert_eq!(sent, b"");
+}
+
+/// Pieces that answers are made of, so that random ones get past the status line.
+const PIECES: [&str; 20] = [
+    "HTTP/1.1 200 OK\r\n",
+    "HTTP/1.1 100 Continue\r\n\r\n",
+    "HTTP/1.0 200 OK\r\n",
+    "HTTP/1.1 304 X\r\n",
+    "Content-Length: 5\r\n",
+    "Content-Length: 99999999999999999999\r\n",
+    "Transfer-Encoding: chunked\r\n",
+    "Transfer-Encoding: gzip, chunked\r\n",
+    "Connection: close\r\n",
+    "X: \u{e4}\r\n",
+    "\r\n",
+    "\r\n",
+    "hello",
+    "5\r\nhello\r\n",
+    "40\r\n",
+    "0\r\n\r\n",
+    "0\r\nA: b\r\n\r\n",
+    "\n",
+    "\0",
+    ":",
+];
+
+proptest! {
+    #[test]
+    fn whatever_comes_is_an_error_or_within_bounds(
+        pieces in proptest::collection::vec(0..PIECES.len(), 0..12),
+        cut in 0_usize..400,
+    ) {
+        let mut text: String = pieces.iter().filter_map(|piece| PIECES.get(*piece)).copied().collect();
+        text.insert_str(0, "HTTP/1.1 200 OK\r\n");
+        let kept = text.floor_char_boundary(cut);
+        text.truncate(kept);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        if let Ok(answer) = runtime.block_on(answered(text)) {
+            prop_assert!(answer.body.len() <= MAX_BODY);
+            prop_assert!(!(300..400).contains(&answer.status) && answer.status >= 200);
+        }
+    }
 }

@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::{ClientRequestBuilder, Error};
 use crate::support::assert_took;
 use crate::support::client::Entrance;
 use crate::support::folder::Folder;
+use crate::support::key_server::{Behaviour, KeyServer};
 use crate::support::service::{Service, service};
 use crate::support::settings::{ORIGIN, Settings, proxy};
 use crate::support::token::{SECRET, good, good_claims, message, signed};
@@ -413,4 +414,28 @@ async fn the_operator_hears_of_a_service_that_fails_and_no_secret() {
             "{line}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_yes_counts_only_from_whom_the_roots_vouch_for() {
+    let echo = echo().await;
+    let yes = || Behaviour::Says(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec());
+    let (service, other) = (KeyServer::start(yes()).await, KeyServer::start(yes()).await);
+    let start = |ca: &KeyServer| {
+        let keys = format!(
+            "url = {:?}\nca = {:?}\ntimeout = \"30s\"",
+            service.url(),
+            ca.ca()
+        );
+        proxy(echo.address).section("auth.authorize", &keys).start()
+    };
+    let edge = start(&service);
+    edge.entrance.admitted().await.echoes("hello").await;
+    edge.stop().await;
+    let mut edge = start(&other);
+    let client = edge.entrance.admitted().await;
+    assert_eq!(client.closed().await.0, 1013);
+    let detail = edge.record().await.detail.expect("a reason");
+    assert!(detail.contains("certificate"), "{detail}");
+    edge.stop().await;
 }
