@@ -63,37 +63,18 @@ impl Authorizer {
         settings: &Authorize,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
-        let key = |key: &str| format!("{}.{key}", settings.place);
-        let mut problems = Vec::new();
-        let ca = settings.ca.as_ref();
-        let file = ca.map(|(file, _)| file.as_path());
-        let client = WebClient::to(&settings.url, file).map_err(|error| {
-            problems.push(match ca {
-                Some((file, line)) => {
-                    let found = format!("{}: {error}", file.display());
-                    let allowed = "a PEM file with the roots that vouch for the service";
-                    Problem::error(*line, key("ca"), found, allowed)
-                }
-                None => {
-                    let allowed = "the system's roots (ca-certificates), or `ca` with a PEM file";
-                    Problem::error(settings.line, key("url"), error.to_string(), allowed)
-                }
-            });
-        });
+        let client = load_client(settings);
         let token = settings.token.as_ref().map(|(source, line)| {
-            let loaded = Bearer::load(&key("token"), *line, source, env);
-            loaded.map(|(bearer, warnings)| {
-                problems.extend(warnings);
-                bearer
-            })
+            let key = format!("{}.token", settings.place);
+            Bearer::load(&key, *line, source, env)
         });
-        let token = token.transpose().map_err(|problem| problems.push(problem));
-        match (client, token) {
+        match (client, token.transpose()) {
             (Ok(client), Ok(token)) => {
+                let (token, warnings) = token.unzip();
                 let authorizer = Self::new(settings, client, token.as_ref());
-                Ok((authorizer, problems))
+                Ok((authorizer, warnings.unwrap_or_default()))
             }
-            _ => Err(problems),
+            (client, token) => Err(client.err().into_iter().chain(token.err()).collect()),
         }
     }
 
@@ -216,6 +197,23 @@ impl fmt::Debug for Authorizer {
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
+}
+
+fn load_client(settings: &Authorize) -> Result<WebClient, Problem> {
+    let ca = settings.ca.as_ref();
+    let file = ca.map(|(file, _)| file.as_path());
+    WebClient::to(&settings.url, file).map_err(|error| match ca {
+        Some((file, line)) => {
+            let found = format!("{}: {error}", file.display());
+            let allowed = "a PEM file with the roots that vouch for the service";
+            Problem::error(*line, format!("{}.ca", settings.place), found, allowed)
+        }
+        None => {
+            let key = format!("{}.url", settings.place);
+            let allowed = "the system's roots (ca-certificates), or `ca` with a PEM file";
+            Problem::error(settings.line, key, error.to_string(), allowed)
+        }
+    })
 }
 
 fn credentials(token: &Bearer) -> Field {

@@ -140,6 +140,23 @@ async fn a_process_that_signs_nothing_serves_no_key() {
     proxy.stop().await;
 }
 
+#[tokio::test]
+async fn the_log_names_a_key_that_was_made_at_start() {
+    let upstream = upstream().await;
+    let program = signing(&upstream, "identity = {}").spawn().await;
+    let client = program.entrance.admitted().await;
+    let (server, request) = upstream.accept_with_request().await;
+    let identity = identities(&request).remove(0);
+    let kid = decode_header(&identity).expect("a header").kid;
+    let lines = program.log();
+    let made = lines.iter().find(|line| line.contains("a key made now"));
+    let made: Value = serde_json::from_str(made.expect("it is said")).expect("JSON");
+    assert_eq!(made["kid"].as_str(), kid.as_deref());
+    let (_, signature) = identity.rsplit_once('.').expect("a signature");
+    assert!(program.log().iter().all(|line| !line.contains(signature)));
+    drop((client, server));
+}
+
 /// A key in a file is served at each start, so edges that share it serve the same set.
 #[tokio::test]
 async fn a_key_from_a_file_is_kept() {
