@@ -71,6 +71,11 @@ impl<T> Registry<T> {
         }
     }
 
+    /// Those that are here now.
+    pub fn handles(&self) -> Vec<Rc<T>> {
+        self.0.slots.borrow().iter().flatten().cloned().collect()
+    }
+
     /// Connections that are here.
     pub fn live(&self) -> usize {
         self.0.live.get()
@@ -85,7 +90,7 @@ impl<T> Registry<T> {
     /// all come back in the same moment. Returns when every one was asked, or is gone.
     pub async fn drain(&self, spread: Duration, ask: impl Fn(&T)) {
         self.0.draining.set(true);
-        let handles: Vec<_> = self.0.slots.borrow().iter().flatten().cloned().collect();
+        let handles = self.handles();
         let count = u32::try_from(handles.len()).unwrap_or(u32::MAX).max(1);
         let (step, mut next) = (spread / count, Instant::now());
         for handle in handles {

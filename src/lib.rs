@@ -58,6 +58,7 @@ pub mod outbound;
 pub mod proto;
 pub mod proxy;
 pub mod relay;
+pub mod revocation;
 pub mod route;
 pub mod server;
 pub mod telemetry;

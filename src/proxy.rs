@@ -5,6 +5,7 @@
 //! own, so that nothing of the handshake's memory stays with it.
 
 mod authorize;
+mod bearers;
 pub mod granting;
 mod judging;
 mod session;
@@ -24,10 +25,12 @@ use crate::drain::{Registry, Seat};
 use crate::http::{self, Accept, HeadLimits, NotOpened, Opened, Request};
 use crate::listener::{Accepted, Full, Permit, Permits};
 use crate::proto::handshake::reject::Reject;
+pub use crate::proxy::bearers::{Bearer, end_revoked};
 use crate::proxy::granting::{Grants, Pending};
 use crate::proxy::judging::{Decision, Judged, decide, judge, pending};
 use crate::proxy::session::{Awaiting, Ready, admitted, spawn_session};
 use crate::relay::Stop;
+use crate::revocation::Store;
 use crate::route::Routes;
 use crate::telemetry::{Telemetry, chain};
 use crate::tls::{Acceptor, Downstream};
@@ -52,6 +55,10 @@ pub struct Worker {
     pub telemetry: Arc<Telemetry>,
     /// The connections that are here.
     pub registry: Registry<Stop>,
+    /// Those of them whose session has a token.
+    pub bearers: Registry<Bearer>,
+    /// The tokens that count no longer, shared with the other workers.
+    pub revocations: Arc<Store>,
 }
 
 /// How connections come in at one listener.
@@ -109,7 +116,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Rc<Entrance
     // Which may wait for the issuer's keys, and then has no need of a client that went away.
     let decided = tokio::select! {
         biased;
-        decided = Box::pin(decide(&held.worker, &judged)) => decided,
+        decided = Box::pin(decide(&held, &judged)) => decided,
         why = client.abandoned() => return count_not_opened(&held.worker, &why),
     };
     match decided {
@@ -212,7 +219,11 @@ async fn open(
                 spawn_session(held, index, opened, Awaiting::Token(pending));
             }
         }
-        Decision::Admitted { admission, at } => {
+        Decision::Admitted {
+            admission,
+            bearer,
+            at,
+        } => {
             let admitted = admitted(&admission, at);
             let granted = grant_first(&held, index, client, &admission, &mut pending).await;
             let Some(client) = granted else { return };
@@ -227,8 +238,7 @@ async fn open(
             if let Some(opened) = answer(&held, client, accept).await {
                 let ready = Ready {
                     id: pending.dial.request_id,
-                    subject: admission.subject,
-                    issuer: admission.issuer,
+                    bearer,
                     admitted,
                     connected: Box::new(connected),
                 };

@@ -38,14 +38,45 @@ thread_local! {
 /// Asks one session to end, from outside its task.
 #[derive(Debug, Default)]
 pub struct Stop {
-    requested: Cell<bool>,
+    requested: Cell<Option<Why>>,
     waker: RefCell<Option<Waker>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Drained,
+    Revoked,
 }
 
 impl Stop {
     /// The session drains at its next wake-up, which is now.
     pub fn request(&self) {
-        self.requested.set(true);
+        self.wake_for(Why::Drained);
+    }
+
+    /// The session's token was revoked: it ends at its next wake-up, which is now.
+    pub fn revoke(&self) {
+        self.wake_for(Why::Revoked);
+    }
+
+    /// Resolves when the session is to end. For whoever holds the session's task up; one that
+    /// relays looks for itself.
+    pub async fn requested(&self) {
+        poll_fn(|cx| {
+            self.register(cx.waker());
+            match self.requested.get() {
+                Some(_) => Poll::Ready(()),
+                None => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    fn wake_for(&self, why: Why) {
+        // Who is thrown out is not told to come back, as one is whose edge restarts.
+        if self.requested.get() != Some(Why::Revoked) {
+            self.requested.set(Some(why));
+        }
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
@@ -128,8 +159,10 @@ where
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let now = tokio::time::Instant::now().into_std();
-        if self.stop.requested.replace(false) {
-            self.session.handle_drain(now);
+        match self.stop.requested.take() {
+            None => {}
+            Some(Why::Drained) => self.session.handle_drain(now),
+            Some(Why::Revoked) => self.session.handle_revoked(now),
         }
         if self.stop.register(cx.waker()) {
             // The timer would wake the task that polled before.

@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::SystemTime;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
@@ -18,14 +19,15 @@ use crate::admin::{self, Guard, Token};
 use crate::auth::Authenticator;
 use crate::auth::jwt::Verifier;
 use crate::auth::key_sets::KeySets;
-use crate::config::problem::{Named, Problem, Severity};
-use crate::config::{Config, Drain};
+use crate::config::problem::{Named, Problem};
+use crate::config::{Auth, Config, Drain};
 use crate::drain::Registry;
 use crate::housekeeping::{Chore, Housekeeping};
 use crate::listener::{self, Listener, Permits};
 use crate::proxy::granting::{self, Grants};
 use crate::proxy::{self, Entrance, Worker};
 use crate::relay::Stop;
+use crate::revocation::{Keeper, Store, Tokens};
 use crate::route::Routes;
 use crate::server::desk::Desk;
 pub use crate::server::desk::ReadyCheck;
@@ -43,6 +45,7 @@ pub struct Prepared {
     grants: Arc<Grants>,
     routes: Arc<Routes>,
     admin_token: Option<Arc<Token>>,
+    revocations: Arc<Keeper>,
     ready: Vec<ReadyCheck>,
     fetched: Vec<String>,
     chores: Vec<Chore>,
@@ -86,6 +89,8 @@ struct WorkerStart {
     routes: Arc<Routes>,
     permits: Permits,
     telemetry: Arc<Telemetry>,
+    revocations: Arc<Store>,
+    changes: watch::Receiver<u64>,
     doors: Vec<Door>,
     phase: watch::Receiver<Phase>,
     /// Dropped at the end: so the end is known.
@@ -131,14 +136,18 @@ impl Prepared {
         let admin_token = token
             .and_then(|token| keep(Token::load(token, env), &mut problems))
             .map(Arc::new);
-        match routes.zip(grants) {
-            Some((routes, grants)) if problems.iter().all(|p| p.severity == Severity::Warning) => {
+        let revocations = load_revocations(&config, &mut problems);
+        match (routes.zip(grants), revocations) {
+            (Some((routes, grants)), Some(revocations))
+                if !problems.iter().any(Problem::is_error) =>
+            {
                 let prepared = Self {
                     config: Arc::new(config),
                     acceptors,
                     authenticators: authenticators.into(),
                     routes: Arc::new(routes),
                     admin_token,
+                    revocations: Arc::new(revocations),
                     ready: refreshers.iter().map(Refresher::ready_check).collect(),
                     fetched: refreshers.iter().filter_map(Refresher::url).collect(),
                     chores: refreshers.into_iter().map(Refresher::chore).collect(),
@@ -160,7 +169,8 @@ impl Prepared {
     ///
     /// # Errors
     ///
-    /// An address that cannot be bound, or a thread that cannot be started.
+    /// An address that cannot be bound, a file that cannot be written, or a thread that cannot
+    /// be started.
     pub fn start(mut self, observer: Option<Observer>) -> io::Result<Running> {
         let workers = self.config.server.workers.get();
         let (mut sockets, mut addresses) = (Vec::new(), Vec::new());
@@ -170,6 +180,7 @@ impl Prepared {
             sockets.push(bound);
         }
         let admin = self.bind_admin()?;
+        self.revocations.begin(SystemTime::now())?;
         let limits = &self.config.limits;
         let permits = Permits::new(limits.max_connections, limits.max_connections_per_ip);
         let telemetry = Arc::new(Telemetry::new(observer));
@@ -185,6 +196,8 @@ impl Prepared {
                 routes: Arc::clone(&self.routes),
                 permits: permits.clone(),
                 telemetry: Arc::clone(&telemetry),
+                revocations: self.revocations.store(),
+                changes: self.revocations.changes(),
                 doors: self.doors_of_one_worker(&mut sockets),
                 phase: phase.clone(),
                 _ended: alive.clone(),
@@ -194,11 +207,17 @@ impl Prepared {
         }
         let admin_address = admin.as_ref().map(|(listener, _)| listener.local_addr());
         let admin_address = admin_address.transpose()?;
+        if admin.is_some() || self.config.revocation.file.is_some() {
+            let keeper = Arc::clone(&self.revocations);
+            self.chores
+                .push(Chore::new("revocations", || keeper.watch()));
+        }
         self.chores.extend(admin.map(|(listener, guard)| {
             let desk = Desk {
                 phase,
                 ready: std::mem::take(&mut self.ready),
                 keys: self.keys.take(),
+                revocations: Arc::clone(&self.revocations),
             };
             Chore::new("admin", move || {
                 admin::serve(listener, guard, move |asked| desk.answer(asked))
@@ -307,7 +326,11 @@ async fn serve(start: WorkerStart) {
         permits: start.permits,
         telemetry: start.telemetry,
         registry: registry.clone(),
+        bearers: Registry::default(),
+        revocations: start.revocations,
     });
+    let sweeping = proxy::end_revoked(Rc::clone(&worker), start.changes);
+    tokio::task::spawn_local(sweeping);
     let mut accepting = Vec::new();
     for door in start.doors {
         match Listener::new(door.socket, door.notsent_lowat) {
@@ -369,6 +392,18 @@ pub fn inspect(named: &Named, env: &dyn Fn(&str) -> Option<String>) -> Vec<Probl
     key_refresh::prepare(&key_sets, &mut problems);
     problems.extend(granting::inspect(named, env));
     problems
+}
+
+fn load_revocations(config: &Config, problems: &mut Vec<Problem>) -> Option<Keeper> {
+    let routes = config.routes.iter().map(|route| {
+        let tokens = match route.auth {
+            Auth::None => Tokens::None,
+            Auth::Token(_) => Tokens::Asked,
+        };
+        (route.name.clone(), tokens)
+    });
+    let loaded = Keeper::load(&config.revocation, routes.collect(), SystemTime::now());
+    keep(loaded, problems)
 }
 
 fn keep<T>(

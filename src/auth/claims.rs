@@ -21,8 +21,8 @@ use crate::config::ClaimHeader;
 use crate::proto::json::exact_integer;
 use crate::proto::rule::{Grants, Scalar};
 
-/// Bytes of the longest `sub`.
-pub const MAX_SUBJECT: usize = 1024;
+/// Bytes of the longest `sub`, and of the longest `jti`.
+pub const MAX_NAME: usize = 1024;
 
 /// The last second of the year 9999: later times are mistakes.
 pub(super) const MAX_NUMERIC_DATE: u64 = 253_402_300_799;
@@ -62,25 +62,38 @@ impl Claims {
         let expires_at = check_times(&document, rules.leeway, now)?;
         check_issuer(&document, rules.issuer.as_deref())?;
         check_audience(&document, &rules.audience)?;
-        check_subject(&document)?;
-        check_string(&document, "jti")?;
+        check_name(&document, "sub")?;
+        check_name(&document, "jti")?;
         Ok(Self {
             document,
             expires_at,
         })
     }
 
-    /// The claim `sub`: no control characters, at most [`MAX_SUBJECT`] bytes, so that it
+    /// The claim `sub`: no control characters, at most [`MAX_NAME`] bytes, so that it
     /// can stand in a log line.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
         self.lookup("sub").and_then(Value::as_str)
     }
 
+    /// The claim `jti`, in the same form.
+    #[must_use]
+    pub fn token_id(&self) -> Option<&str> {
+        self.lookup("jti").and_then(Value::as_str)
+    }
+
     /// The claim `iss`.
     #[must_use]
     pub fn issuer(&self) -> Option<&str> {
         self.lookup("iss").and_then(Value::as_str)
+    }
+
+    /// The claim `iat` in whole seconds since 1970, rounded down.
+    #[must_use]
+    pub fn issued_at(&self) -> Option<u64> {
+        let issued = numeric_date(&self.document, "iat", f64::floor);
+        issued.ok().flatten().map(|since_1970| since_1970.as_secs())
     }
 
     /// The moment from which this token would be refused: `exp` plus the leeway. It was in
@@ -243,10 +256,11 @@ fn check_audience(document: &Value, wanted: &[String]) -> Result<(), TokenRefuse
     }
 }
 
-fn check_subject(document: &Value) -> Result<(), TokenRefused> {
-    let fits = |sub: &str| sub.len() <= MAX_SUBJECT && !sub.contains(char::is_control);
-    match check_string(document, "sub")? {
-        Some(sub) if !fits(sub) => Err(TokenRefused::ClaimInvalid("sub")),
+/// What names a person or a token must be fit to be named: in a log line, in a revocation.
+fn check_name(document: &Value, claim: &'static str) -> Result<(), TokenRefused> {
+    let fits = |name: &str| name.len() <= MAX_NAME && !name.contains(char::is_control);
+    match check_string(document, claim)? {
+        Some(name) if !fits(name) => Err(TokenRefused::ClaimInvalid(claim)),
         Some(_) | None => Ok(()),
     }
 }

@@ -72,8 +72,12 @@ struct MessageRule {
 pub struct Admission {
     /// The claim `sub`, free of control characters.
     pub subject: Option<String>,
+    /// The claim `jti`, free of control characters.
+    pub token_id: Option<String>,
     /// The claim `iss`.
     pub issuer: Option<String>,
+    /// The claim `iat`, in seconds since 1970.
+    pub issued_at: Option<u64>,
     /// The moment from which the token would be refused; `None`: no token was asked for.
     pub expires_at: Option<SystemTime>,
     /// Lower-case name and value of what the upstream is told about the client.
@@ -251,7 +255,9 @@ impl Authenticator {
         let claims = rule.issuers.judge(token, now)?;
         Ok(Admission {
             subject: claims.subject().map(str::to_owned),
+            token_id: claims.token_id().map(str::to_owned),
             issuer: claims.issuer().map(str::to_owned),
+            issued_at: claims.issued_at(),
             expires_at: Some(claims.expires_at()),
             headers: claims.header_values(&rule.headers)?,
             grants: claims.grants(&rule.granted),
@@ -292,7 +298,9 @@ impl Admission {
     pub fn anonymous() -> Self {
         Self {
             subject: None,
+            token_id: None,
             issuer: None,
+            issued_at: None,
             expires_at: None,
             headers: Vec::new(),
             claims: None,

@@ -30,7 +30,7 @@ fn admit(edge: &Authenticator, message: &str, now: SystemTime) -> Result<Admissi
 }
 
 fn alice() -> String {
-    let claims = good_claims(json!({"roles": ["a", "b"], "org": {"id": 7}}));
+    let claims = good_claims(json!({"jti": "t-1", "roles": ["a", "b"], "org": {"id": 7}}));
     token(r#"{"alg":"HS256"}"#, &claims)
 }
 
@@ -46,7 +46,9 @@ fn a_bare_token_admits_with_subject_expiry_and_headers() {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let expected = Admission {
         subject: Some("alice".to_owned()),
+        token_id: Some("t-1".to_owned()),
         issuer: Some("iss".to_owned()),
+        issued_at: Some(NOW),
         expires_at: Some(UNIX_EPOCH + Duration::from_secs(NOW + 90)),
         headers: vec![
             pair("x-user-id", "alice"),

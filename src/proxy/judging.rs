@@ -4,12 +4,13 @@ use std::time::SystemTime;
 
 use crate::auth::head::{Presented, RequestHead, Stripped};
 use crate::auth::{Admission, TokenRefused};
+use crate::drain::Seat;
 use crate::proto::handshake::forward;
 use crate::proto::handshake::reject::Reject;
 use crate::proto::handshake::server::choose_subprotocol;
 use crate::proxy::granting::Pending;
 use crate::proxy::session::in_time;
-use crate::proxy::{Client, Held, Worker, random};
+use crate::proxy::{Bearer, Client, Held, Worker, random};
 use crate::route::RouteEntry;
 use crate::telemetry::chain;
 use crate::upstream::{DialRequest, Scheme};
@@ -29,7 +30,9 @@ pub(super) enum Decision {
     Later,
     /// The request head did, when the wall clock read `at`.
     Admitted {
-        admission: Admission,
+        admission: Box<Admission>,
+        /// Its place among those with a token.
+        bearer: Option<Seat<Bearer>>,
         at: SystemTime,
     },
 }
@@ -91,7 +94,8 @@ fn check_origin(entry: &RouteEntry, fields: &[(&str, &[u8])]) -> Result<(), Reje
 }
 
 /// Step 7. The reason of a refusal stays here.
-pub(super) async fn decide(worker: &Worker, judged: &Judged) -> Result<Decision, Reject> {
+pub(super) async fn decide(held: &Held, judged: &Judged) -> Result<Decision, Reject> {
+    let worker = &held.worker;
     let route = worker.config.routes.get(judged.index);
     let authenticator = worker.authenticators.get(judged.index);
     let (Some(route), Some(authenticator)) = (route, authenticator) else {
@@ -107,9 +111,17 @@ pub(super) async fn decide(worker: &Worker, judged: &Judged) -> Result<Decision,
         None if route.policy.first_message.is_some() => return Ok(Decision::Later),
         None => Admission::anonymous(),
     };
+    let at = SystemTime::now();
+    let bearer = worker
+        .seat(judged.index, &admission, &held.seat.handle, at)
+        .map_err(|revoked| {
+            tracing::debug!(route = route.name, reason = %revoked, "token refused");
+            Reject::Token
+        })?;
     Ok(Decision::Admitted {
-        admission,
-        at: SystemTime::now(),
+        admission: Box::new(admission),
+        bearer,
+        at,
     })
 }
 

@@ -10,12 +10,14 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::auth::{Admission, Authenticator, TokenRefused};
+use crate::drain::Seat;
 use crate::http::Opened;
 use crate::proto::cause::DialFailure;
 use crate::proto::session::{Admitted, Event, MaskKeys, Session, Summary, TokenVerdict};
 use crate::proxy::granting::Pending;
-use crate::proxy::{Held, Worker, random};
-use crate::relay::Relay;
+use crate::proxy::{Bearer, Held, Worker, random};
+use crate::relay::{Relay, Stop};
+use crate::revocation::Marks;
 use crate::telemetry::{Record, chain};
 use crate::tls::Downstream;
 use crate::upstream::{Connected, DialFailed};
@@ -31,8 +33,7 @@ pub(super) enum Awaiting {
 /// A session whose request head decided.
 pub(super) struct Ready {
     pub(super) id: String,
-    pub(super) subject: Option<String>,
-    pub(super) issuer: Option<String>,
+    pub(super) bearer: Option<Seat<Bearer>>,
     pub(super) admitted: Admitted,
     pub(super) connected: Box<Connected>,
 }
@@ -73,8 +74,7 @@ pub(super) fn spawn_session(
         id: String::new(),
         index,
         began,
-        subject: None,
-        issuer: None,
+        bearer: None,
         endpoint: None,
         detail: None,
         pending: None,
@@ -87,8 +87,7 @@ pub(super) fn spawn_session(
         }
         Awaiting::Nothing(ready) => {
             running.id = ready.id;
-            running.subject = ready.subject;
-            running.issuer = ready.issuer;
+            running.bearer = ready.bearer;
             running.endpoint = Some(ready.connected.endpoint);
             relay.connect(ready.connected.stream, ready.connected.early);
         }
@@ -101,8 +100,8 @@ struct Running {
     id: String,
     index: usize,
     began: Instant,
-    subject: Option<String>,
-    issuer: Option<String>,
+    /// Its place among those with a token.
+    bearer: Option<Seat<Bearer>>,
     endpoint: Option<String>,
     detail: Option<String>,
     pending: Option<Box<Pending>>,
@@ -129,24 +128,23 @@ impl Running {
         event: Event,
     ) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
         Box::pin(async move {
+            let stop = Rc::clone(&self.held.seat.handle);
             match event {
                 Event::VerifyToken(first_message) => {
-                    let verdict = self.verify(first_message).await;
-                    relay.session_mut().handle_token(verdict, now());
+                    let verdict = self.verify(first_message);
+                    if let Some(verdict) = unless_stopped(&stop, verdict).await {
+                        relay.session_mut().handle_token(verdict, now());
+                    }
                 }
                 Event::VerifyRefresh(token) => {
                     let verdict = self.renew(relay, token).await;
                     relay.session_mut().handle_refreshed(verdict, now());
                 }
                 Event::Dial => {
-                    let dialed = match self.dial().await {
-                        Ok((stream, early)) => {
-                            relay.connect(stream, early);
-                            Ok(())
-                        }
-                        Err(failure) => Err(failure),
-                    };
-                    relay.session_mut().handle_dialed(dialed, now());
+                    if let Some(dialed) = unless_stopped(&stop, self.dial()).await {
+                        let dialed = dialed.map(|(stream, early)| relay.connect(stream, early));
+                        relay.session_mut().handle_dialed(dialed, now());
+                    }
                 }
                 Event::Ended => {}
             }
@@ -155,12 +153,14 @@ impl Running {
 
     /// Step 15.
     fn record(self, summary: Summary) {
+        let marks = self.bearer.as_ref().map(|bearer| &bearer.handle.marks);
+        let subject = marks.and_then(Marks::sub).map(str::to_owned);
         let worker = &self.held.worker;
         let route = worker.config.routes.get(self.index);
         worker.telemetry.record(&Record {
             id: self.id,
             route: route.map(|route| route.name.clone()).unwrap_or_default(),
-            subject: self.subject,
+            subject,
             client: self.held.peer,
             endpoint: self.endpoint,
             detail: self.detail,
@@ -185,14 +185,19 @@ impl Running {
                 };
             }
         };
-        self.subject.clone_from(&admission.subject);
-        self.issuer.clone_from(&admission.issuer);
+        let admitted = match self.seat(&admission) {
+            Ok(admitted) => admitted,
+            Err(revoked) => {
+                self.detail = Some(revoked);
+                return TokenVerdict::Refused;
+            }
+        };
         let Some(pending) = &mut self.pending else {
             return TokenVerdict::Refused;
         };
         let Worker { grants, config, .. } = &*self.held.worker;
         match grants.grant(config, self.index, &admission, pending).await {
-            Ok(()) => TokenVerdict::Admitted(admitted(&admission, SystemTime::now())),
+            Ok(()) => TokenVerdict::Admitted(admitted),
             Err(refused) => {
                 self.detail = Some(chain(&refused));
                 refused.verdict()
@@ -203,10 +208,13 @@ impl Running {
     /// A new token in place of the one that admitted the session, which goes on meanwhile and
     /// may end. What the upstream was told of the older one stands.
     async fn renew(&mut self, relay: &mut SessionRelay, token: String) -> TokenVerdict {
-        let Some(authenticator) = self.held.worker.authenticators.get(self.index) else {
+        let worker = Rc::clone(&self.held.worker);
+        let Some(authenticator) = worker.authenticators.get(self.index) else {
             return TokenVerdict::Refused;
         };
-        let identity = (self.issuer.as_deref(), self.subject.as_deref());
+        let older = self.bearer.as_ref().map(|bearer| Rc::clone(&bearer.handle));
+        let marks = older.as_ref().map(|older| &older.marks);
+        let identity = (marks.and_then(Marks::iss), marks.and_then(Marks::sub));
         let renewing = authenticator.renew(&token, identity, SystemTime::now);
         let mut renewing = pin!(in_time(authenticator, renewing));
         let renewed = loop {
@@ -217,13 +225,26 @@ impl Running {
                 },
             }
         };
+        let renewed = match renewed {
+            Ok(admission) => self.seat(&admission),
+            Err(refused) => Err(chain(&refused)),
+        };
         match renewed {
-            Ok(admission) => TokenVerdict::Admitted(admitted(&admission, SystemTime::now())),
+            Ok(admitted) => TokenVerdict::Admitted(admitted),
             Err(refused) => {
-                self.detail = Some(format!("refresh: {}", chain(&refused)));
+                self.detail = Some(format!("refresh: {refused}"));
                 TokenVerdict::Refused
             }
         }
+    }
+
+    /// Takes the place of a session with this token, unless that was revoked.
+    fn seat(&mut self, admission: &Admission) -> Result<Admitted, String> {
+        let clock = SystemTime::now();
+        let (worker, stop) = (&self.held.worker, &self.held.seat.handle);
+        let bearer = worker.seat(self.index, admission, stop, clock);
+        self.bearer = bearer.map_err(|revoked| revoked.to_string())?;
+        Ok(admitted(admission, clock))
     }
 
     /// Step 12.
@@ -248,6 +269,16 @@ impl Running {
                 })
             }
         }
+    }
+}
+
+/// What comes of `work`, which others are waited for with. `None`: the session is to end before;
+/// the relay hears why at its next turn.
+async fn unless_stopped<T>(stop: &Stop, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = stop.requested() => None,
+        done = work => Some(done),
     }
 }
 
@@ -298,6 +329,6 @@ mod tests {
         let relay = size_of::<Relay<Downstream, TcpStream>>();
         assert!(relay <= 1344, "{relay}");
         let running = size_of::<Running>();
-        assert!(running <= 240, "{running}");
+        assert!(running <= 224, "{running}");
     }
 }

@@ -450,6 +450,20 @@ fn send(wire: &Shared, bytes: &[u8]) {
 }
 
 #[test]
+fn a_revocation_is_not_taken_for_a_drain_that_follows_it() {
+    paused(async {
+        let (mut relay, client, _server) = wired(policy());
+        let flag = Arc::new(Flag::default());
+        assert!(poll(&mut relay, &flag).is_pending());
+        relay.stop.revoke();
+        assert!(flag.take(), "it is woken");
+        relay.stop.request();
+        assert!(poll(&mut relay, &flag).is_pending());
+        assert_eq!(client.0.borrow().taken[2..4], 3000_u16.to_be_bytes());
+    });
+}
+
+#[test]
 fn a_small_message_costs_one_read_and_one_write() {
     paused(async {
         for from in BOTH {

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 
 use crate::admin::{Answer, Asked};
+use crate::revocation::{Keeper, Outcome};
 use crate::server::Phase;
 
 /// Something that has to be there before clients are sent to this process.
@@ -31,6 +33,7 @@ pub(super) struct Desk {
     pub(super) ready: Vec<ReadyCheck>,
     /// The public keys of the tokens that the edge signs, as JSON.
     pub(super) keys: Option<Arc<str>>,
+    pub(super) revocations: Arc<Keeper>,
 }
 
 impl Desk {
@@ -47,7 +50,27 @@ impl Desk {
                 },
                 None => Answer::error(404, "this process signs no tokens"),
             },
-            Asked::Revoke(_) => Answer::error(404, "this process keeps no revocations"),
+            Asked::Revoke(body) => self.revoke(&body),
+        }
+    }
+
+    fn revoke(&self, body: &[u8]) -> Answer {
+        let now = SystemTime::now();
+        match self.revocations.revoke(body, now) {
+            Outcome::Revoked(entry) => {
+                tracing::info!(entry = %entry.to_json(), "revoked");
+                Answer::json(200, &serde_json::json!({ "revoked": entry.to_json() }))
+            }
+            Outcome::Unwritten(entry, why) => {
+                let what = format!(
+                    "revoked until a restart: the file was not written, for {why}; that is \
+                     tried again"
+                );
+                let body = serde_json::json!({ "revoked": entry.to_json(), "error": what });
+                Answer::json(500, &body)
+            }
+            Outcome::Malformed(what) => Answer::error(400, &what),
+            Outcome::Full(full) => Answer::error(507, &full.to_string()),
         }
     }
 

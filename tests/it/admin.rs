@@ -144,7 +144,7 @@ async fn what_changes_something_needs_the_token_where_there_is_one() {
         assert_eq!(answered.status(), 401, "{fields}");
         assert_eq!(answered.head.field("www-authenticate"), Some("Bearer"));
     }
-    assert_eq!(revoke_with(admin, &good, "no JSON").await.status(), 404);
+    assert_eq!(revoke_with(admin, &good, "no JSON").await.status(), 400);
     proxy.stop().await;
 }
 
@@ -153,7 +153,7 @@ async fn heads_and_bodies_are_bounded() {
     let (proxy, admin) = started(ADMIN).await;
     let most = 64 * 1024;
     let fits = revoke_with(admin, "", &" ".repeat(most)).await;
-    assert_eq!(fits.status(), 404, "it is read, and is no JSON");
+    assert_eq!(fits.status(), 400, "it is read, and is no JSON");
     let over = revoke_with(admin, "", &" ".repeat(most + 1)).await;
     assert_eq!(over.status(), 413);
     assert!(over.body.contains("65536 bytes"), "{}", over.body);

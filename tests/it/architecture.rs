@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules that do IO. They meet in `proxy`, and do not know each other.
-const IO: [&str; 11] = [
+const IO: [&str; 12] = [
+    "revocation",
     "admin",
     "listener",
     "tls",

@@ -23,6 +23,7 @@ mod none_route;
 mod origin;
 mod recipes;
 mod relay;
+mod revocation;
 mod routes;
 mod rules;
 mod support;

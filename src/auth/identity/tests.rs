@@ -40,6 +40,8 @@ fn admission(claims: Value, expires_in: u64) -> Admission {
     let bytes = claims.to_string();
     let claims = Claims::check(bytes.as_bytes(), &rules, SystemTime::now()).expect("good claims");
     Admission {
+        token_id: None,
+        issued_at: None,
         subject: claims.subject().map(str::to_owned),
         issuer: claims.issuer().map(str::to_owned),
         expires_at: Some(claims.expires_at()),

@@ -50,3 +50,9 @@ pub async fn revoke_with(address: SocketAddr, fields: &str, body: &str) -> Answe
     );
     send(address, &request).await
 }
+
+/// `POST /revoke`, which must succeed.
+pub async fn revoke(address: SocketAddr, body: &str) {
+    let answered = revoke_with(address, "", body).await;
+    assert_eq!(answered.status(), 200, "{}", answered.body);
+}

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::panic;
+use std::path::PathBuf;
 use std::thread;
 
 use tidegate::server::{Prepared, Running};
@@ -25,7 +26,7 @@ pub struct Proxy {
     running: Option<Running>,
     records: mpsc::UnboundedReceiver<Record>,
     /// Certificates stay where the configuration says as long as the proxy runs.
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Settings {
@@ -54,7 +55,7 @@ impl Settings {
             entrance: Entrance::new(address, certificate),
             running: Some(running),
             records,
-            _folder: folder,
+            folder,
         }
     }
 }
@@ -64,6 +65,11 @@ impl Proxy {
     pub async fn record(&mut self) -> Record {
         let record = within("a session-end record", self.records.recv()).await;
         record.expect("the proxy runs")
+    }
+
+    /// A file beside the configuration.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path(name)
     }
 
     /// Waits until a counter stands at `n`, and asserts that it is not above.

@@ -1,0 +1,331 @@
+//! The file: over a restart, edited by hand, broken, gone, and not to be written.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+use crate::config::Line;
+use crate::revocation::Marks;
+
+/// A folder that goes with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("tidegate-revoked-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir(&folder).expect("a folder");
+        Self(folder)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.join("revoked.jsonl")
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.path()).expect("a file")
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).expect("a folder");
+        let name = |entry: std::io::Result<fs::DirEntry>| entry.expect("an entry").file_name();
+        entries
+            .map(|entry| name(entry).to_string_lossy().into_owned())
+            .collect()
+    }
+
+    fn load(&self) -> Result<(Keeper, Vec<Problem>), Vec<Problem>> {
+        self.load_with(self.path(), 3)
+    }
+
+    fn load_with(
+        &self,
+        path: PathBuf,
+        max_entries: usize,
+    ) -> Result<(Keeper, Vec<Problem>), Vec<Problem>> {
+        let config = Revocation {
+            file: Some(path),
+            max_entries,
+            keep: Duration::from_secs(1000),
+            line: Line(7),
+        };
+        let routes = [("chat", Tokens::Asked), ("open", Tokens::None)];
+        let routes = routes.map(|(name, tokens)| (name.to_owned(), tokens));
+        Keeper::load(&config, routes.to_vec(), now())
+    }
+
+    fn started(&self) -> Keeper {
+        let (keeper, warnings) = self.load().expect("it loads");
+        assert_eq!(warnings, []);
+        keeper.begin(now()).expect("it can be written");
+        keeper
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A folder left behind in the temporary directory harms no other test.
+        let _removed = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+fn refuses(keeper: &Keeper, sub: &str) -> bool {
+    let marks = Marks::new(0, None, Some(sub), None, Some(1), u64::MAX);
+    keeper.store.refuses(&marks, seconds(now()))
+}
+
+/// As many looks as it takes for a change to count.
+fn look_twice(keeper: &Keeper) {
+    let file = keeper.file.as_ref().expect("a file");
+    for _ in 0..2 {
+        keeper.look_after(&mut file.lock().expect("no panic"), seconds(now()));
+    }
+}
+
+fn told(keeper: &Keeper) -> Option<String> {
+    let file = keeper.file.as_ref().expect("a file");
+    file.lock().expect("no panic").told.clone()
+}
+
+fn revoke(keeper: &Keeper, text: &str) {
+    let outcome = keeper.revoke(text.as_bytes(), now());
+    assert!(matches!(outcome, Outcome::Revoked(_)), "{outcome:?}");
+}
+
+#[test]
+fn what_is_revoked_stays_so_over_a_restart() {
+    let folder = Folder::new();
+    let keeper = folder.started();
+    assert_eq!(folder.text(), "", "it is there from the start");
+    let changes = keeper.changes();
+    revoke(&keeper, r#"{"sub":"alice"}"#);
+    assert!(changes.has_changed().expect("the keeper is there"));
+    let text = folder.text();
+    revoke(&keeper, r#"{"sub":"alice","before":1,"exp":1}"#);
+    assert_eq!(folder.text(), text, "nothing new");
+    drop(keeper);
+    let again = folder.started();
+    assert!(refuses(&again, "alice"));
+    assert!(!refuses(&again, "bob"));
+    assert_eq!(folder.text(), text);
+    assert_eq!(folder.names(), ["revoked.jsonl"]);
+    let mode = fs::metadata(folder.path()).expect("a file").permissions();
+    assert_eq!(mode.mode() & 0o777, 0o600);
+}
+
+#[test]
+fn what_has_expired_is_not_written_again() {
+    let folder = Folder::new();
+    let old = r#"{"jti":"j","exp":5}"#;
+    fs::write(folder.path(), format!("{old}\n\n")).expect("written");
+    let keeper = folder.started();
+    assert_eq!(keeper.store.len(seconds(now())), 0);
+    revoke(&keeper, r#"{"sub":"alice"}"#);
+    assert!(!folder.text().contains("\"j\""), "{}", folder.text());
+}
+
+#[test]
+fn a_wrong_file_is_refused_at_the_start_with_its_line() {
+    let folder = Folder::new();
+    let good = r#"{"sub":"a","exp":253402300799}"#;
+    let fourth = good.replace("\"a\"", "\"d\"");
+    let many = [good, good, good, &fourth].join("\n");
+    let long = format!("{good}\n{{\"sub\":\"{}\"}}", "x".repeat(40_000));
+    for (text, why) in [
+        (
+            format!("{good}\n{{\"sub\":7}}\n"),
+            "line 2: `sub` is not a text",
+        ),
+        (
+            format!("\n\n{good}\nalice"),
+            "line 4: it is not a JSON object",
+        ),
+        (
+            many,
+            "line 4: more than 3 entries (`revocation.max_entries`)",
+        ),
+        (long, "line 2: it is longer than 32768 bytes"),
+        ("# people\n".to_owned(), "line 1: it is not a JSON object"),
+    ] {
+        fs::write(folder.path(), &text).expect("written");
+        let problems = folder.load().expect_err(why);
+        let [problem] = &problems[..] else {
+            panic!("{problems:?}");
+        };
+        assert!(problem.is_error());
+        assert_eq!(
+            (problem.line, &*problem.key),
+            (Some(Line(7)), "revocation.file")
+        );
+        assert!(problem.found.contains(why), "{}", problem.found);
+    }
+    let path = folder.0.join("no-folder/revoked.jsonl");
+    let problems = folder.load_with(path, 3).expect_err("no folder");
+    assert!(problems[0].found.contains("cannot be read"), "{problems:?}");
+    let (keeper, _) = folder
+        .load_with(folder.0.join("new.jsonl"), 3)
+        .expect("it is not there yet");
+    fs::set_permissions(&folder.0, Permissions::from_mode(0o500)).expect("set");
+    let begun = keeper.begin(now());
+    let is_root = fs::write(folder.0.join("probe"), "").is_ok();
+    fs::set_permissions(&folder.0, Permissions::from_mode(0o700)).expect("set");
+    assert!(is_root || begun.is_err());
+}
+
+#[test]
+fn a_route_that_is_not_there_makes_a_warning() {
+    let folder = Folder::new();
+    let line = r#"{"sub":"a","route":"gone","before":1,"exp":253402300799}"#;
+    fs::write(folder.path(), line).expect("written");
+    let (_, warnings) = folder.load().expect("it loads");
+    assert!(!warnings[0].is_error());
+    assert!(
+        warnings[0]
+            .found
+            .ends_with("names the route `gone`, which there is not")
+    );
+}
+
+#[test]
+fn a_file_edited_by_hand_counts_when_it_has_rested() {
+    let folder = Folder::new();
+    let keeper = folder.started();
+    let mut changes = keeper.changes();
+    changes.mark_unchanged();
+    fs::write(folder.path(), "{\"sub\":\"alice\"}\n").expect("written");
+    let file = keeper.file.as_ref().expect("a file");
+    keeper.look_after(&mut file.lock().expect("no panic"), seconds(now()));
+    assert!(!refuses(&keeper, "alice"), "somebody may still be writing");
+    keeper.look_after(&mut file.lock().expect("no panic"), seconds(now()));
+    assert!(refuses(&keeper, "alice"));
+    assert!(changes.has_changed().expect("the keeper is there"));
+    // The times that were meant are written down, and so stay.
+    let written = folder.text();
+    assert!(
+        written.contains("\"before\":") && written.contains("\"exp\":"),
+        "{written}"
+    );
+    look_twice(&keeper);
+    assert_eq!(folder.text(), written);
+    // A line taken out is taken back.
+    fs::write(folder.path(), "").expect("written");
+    look_twice(&keeper);
+    assert!(!refuses(&keeper, "alice"));
+}
+
+#[test]
+fn a_file_that_breaks_while_running_changes_nothing_until_it_is_mended() {
+    let folder = Folder::new();
+    let keeper = folder.started();
+    revoke(&keeper, r#"{"sub":"alice"}"#);
+    let good = folder.text();
+    fs::write(folder.path(), format!("{good}oops\n")).expect("written");
+    look_twice(&keeper);
+    assert!(refuses(&keeper, "alice"));
+    let what = told(&keeper).expect("a warning");
+    assert!(
+        what.starts_with("line 2: it is not a JSON object"),
+        "{what}"
+    );
+    // What is revoked meanwhile holds, and the hand's work is not written over.
+    let outcome = keeper.revoke(br#"{"sub":"bob"}"#, now());
+    let Outcome::Unwritten(_, why) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert!(why.starts_with("line 2"), "{why}");
+    assert!(refuses(&keeper, "bob"));
+    assert!(folder.text().ends_with("oops\n"));
+    fs::write(folder.path(), &good).expect("written");
+    look_twice(&keeper);
+    look_twice(&keeper);
+    assert!(refuses(&keeper, "alice") && refuses(&keeper, "bob"));
+    assert_eq!(told(&keeper), None);
+    let file = keeper.file.as_ref().expect("a file");
+    let later = seconds(now()) + RETRY_AFTER;
+    keeper.look_after(&mut file.lock().expect("no panic"), later);
+    assert!(folder.text().contains("bob"), "{}", folder.text());
+}
+
+#[test]
+fn a_revocation_finds_what_a_hand_has_just_written() {
+    let folder = Folder::new();
+    let keeper = folder.started();
+    fs::write(folder.path(), "{\"sub\":\"alice\"}\n").expect("written");
+    revoke(&keeper, r#"{"sub":"bob"}"#);
+    assert!(refuses(&keeper, "alice") && refuses(&keeper, "bob"));
+    let text = folder.text();
+    assert!(text.contains("alice") && text.contains("bob"), "{text}");
+}
+
+#[test]
+fn a_file_that_goes_takes_nothing_back() {
+    let folder = Folder::new();
+    let keeper = folder.started();
+    revoke(&keeper, r#"{"sub":"alice"}"#);
+    fs::remove_file(folder.path()).expect("removed");
+    look_twice(&keeper);
+    assert!(refuses(&keeper, "alice"));
+    assert!(told(&keeper).expect("a warning").starts_with("it is gone"));
+    revoke(&keeper, r#"{"sub":"bob"}"#);
+    let text = folder.text();
+    assert!(text.contains("alice") && text.contains("bob"), "{text}");
+}
+
+#[test]
+fn a_link_to_the_file_stays_a_link_and_its_permissions_stay() {
+    let folder = Folder::new();
+    let real = folder.0.join("real.jsonl");
+    fs::write(&real, "").expect("written");
+    fs::set_permissions(&real, Permissions::from_mode(0o640)).expect("set");
+    std::os::unix::fs::symlink(&real, folder.path()).expect("linked");
+    let keeper = folder.started();
+    revoke(&keeper, r#"{"sub":"alice"}"#);
+    assert!(
+        fs::symlink_metadata(folder.path())
+            .expect("it")
+            .is_symlink()
+    );
+    let mode = fs::metadata(&real).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    assert!(folder.text().contains("alice"));
+}
+
+#[test]
+fn a_rest_of_a_crash_is_in_nobodys_way() {
+    let folder = Folder::new();
+    fs::write(folder.0.join(".revoked.jsonl.new"), "{\"sub\":").expect("written");
+    let keeper = folder.started();
+    revoke(&keeper, r#"{"sub":"alice"}"#);
+    assert_eq!(folder.names(), ["revoked.jsonl"]);
+}
+
+#[test]
+fn only_what_can_be_meant_is_revoked() {
+    let folder = Folder::new();
+    let keeper = folder.started();
+    for (text, why) in [
+        (r#"{"route":"chta"}"#, "there is no route `chta`"),
+        (r#"{"sub":"a","route":"chta"}"#, "there is no route `chta`"),
+        (r#"{"route":"open"}"#, "the route `open` asks for no token"),
+        ("{}", "none of `jti`, `sub` and `route`"),
+    ] {
+        match keeper.revoke(text.as_bytes(), now()) {
+            Outcome::Malformed(what) => assert_eq!(what, why),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+    for sub in ["a", "b", "c"] {
+        revoke(&keeper, &format!(r#"{{"sub":"{sub}"}}"#));
+    }
+    let outcome = keeper.revoke(br#"{"sub":"d"}"#, now());
+    assert!(matches!(outcome, Outcome::Full(_)), "{outcome:?}");
+    revoke(&keeper, r#"{"sub":"c"}"#);
+    assert_eq!(folder.text().lines().count(), 3);
+}
