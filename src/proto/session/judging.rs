@@ -30,9 +30,10 @@ pub(super) enum Step {
 impl Session {
     /// Judges as much of what came from `from` as can be judged now.
     pub(super) fn judge(&mut self, from: Side, now: Instant) {
-        // Every step takes bytes, or waits; where there are none it can only wait.
-        while !self.pipes[from].unjudged().is_empty()
-            && let Step::Again = self.judge_step(from, now)
+        // Only the first step can find something to do without bytes: a message that is whole,
+        // and waited for its quota.
+        while let Step::Again = self.judge_step(from, now)
+            && !self.pipes[from].unjudged().is_empty()
         {}
         self.pipes[from].finish_judging();
     }

@@ -417,6 +417,17 @@ mod quotas {
     }
 
     #[test]
+    fn a_message_that_waits_for_its_rules_quota_needs_nothing_behind_it() {
+        for message in [text(PUBLISH), cut(PUBLISH, 5)] {
+            let mut sim = with_quota(quota(10, 1, OnExcess::Throttle));
+            sim.send(Downstream, &message.repeat(2));
+            assert_eq!(sim.wires.upstream.taken, message);
+            sim.advance(Duration::from_millis(100));
+            assert_eq!(sim.wires.upstream.taken, message.repeat(2));
+        }
+    }
+
+    #[test]
     fn a_rules_quota_drops_its_own_messages_only() {
         let mut sim = with_quota(quota(1, 2, OnExcess::Drop));
         sim.send(Downstream, &[text(PUBLISH).repeat(4), text(PING)].concat());
