@@ -169,7 +169,7 @@ fn verify_with_set(
     parts: &Parts<'_>,
 ) -> Result<(), Undecided> {
     let kid = header.kid.as_deref();
-    let (set, pending) = keys.current(kid);
+    let (set, readings) = keys.current();
     let found = set.as_ref().map(|set| set.find(kid, header.algorithm));
     let refused = match found {
         Some(Found::Key(key)) => return Ok(parts.verify(key, header.algorithm)?),
@@ -178,9 +178,11 @@ fn verify_with_set(
         Some(Found::Unknown) => TokenRefused::KeyUnknown,
         None => TokenRefused::KeysUnavailable,
     };
+    // Without a set all tokens wait for the same.
+    let token = set.is_some().then_some(parts.token);
     Err(Undecided {
         refused,
-        pending: Some(pending),
+        pending: Some(keys.pending(token, readings)),
     })
 }
 
@@ -192,6 +194,7 @@ struct Header {
 
 /// The parts of a compact JWS, none of them empty (RFC 7515 §7.1).
 struct Parts<'t> {
+    token: &'t str,
     /// Header and payload with the dot, which is what was signed.
     message: &'t str,
     header: &'t str,
@@ -210,6 +213,7 @@ impl<'t> Parts<'t> {
             return Err(TokenRefused::Malformed);
         }
         Ok(Self {
+            token,
             message,
             header,
             payload,

@@ -5,9 +5,10 @@
 //! key asks that task to read again, and waits for it. So however many tokens ask, one
 //! reading is under way at a time.
 //!
-//! What a source lacks is remembered until the task says that it may be asked again: until
-//! then tokens with the same `kid` are refused at once, and those with another wait. Bound:
-//! `MAX_MISSING` names of 8 bytes.
+//! A token that another reading did not help is remembered until the task says that the source
+//! may be asked again: until then the same token is refused at once, and others wait. It is the
+//! token and not its `kid`, so that nobody can have a key refused by guessing its name before
+//! the issuer publishes it. Bound: `MAX_HELPLESS` digests of 8 bytes.
 //!
 //! Knows neither files nor the network, and no clock.
 
@@ -21,9 +22,9 @@ use tokio::sync::{Notify, watch};
 use crate::auth::jwks::{KeySet, SetAside, SetRefused};
 use crate::config::{Algorithm, Jwks, Jwt, Line};
 
-/// Names that a source is remembered to lack: more than honest clients ask for in a refetch
-/// interval. Beyond it tokens wait as if they were the first of their kind.
-const MAX_MISSING: usize = 1024;
+/// Tokens that are remembered: more than honest clients present again and again in a refetch
+/// interval. Beyond it they wait as if they were new.
+const MAX_HELPLESS: usize = 1024;
 
 /// The longest that a token waits for a key, however rarely the source may be read. The same
 /// order as `auth.timeout`: a stranger holds its place no longer with such a token than with
@@ -71,8 +72,8 @@ struct State {
     /// Readings that began and ended; at most one is under way.
     begun: u64,
     ended: u64,
-    /// Digests of the names that were asked for and not in the last set.
-    missing: HashSet<u64>,
+    /// Digests of the tokens that the last reading did not help.
+    helpless: HashSet<u64>,
 }
 
 impl LiveKeys {
@@ -140,14 +141,14 @@ impl LiveKeys {
             if let Some(set) = set {
                 state.set = Some(Arc::new(set));
             }
-            state.missing.clear();
+            state.helpless.clear();
         });
     }
 
-    /// The source may be asked again for what it lacked.
-    pub fn forget_missing(&self) {
+    /// The source may be asked again.
+    pub fn forget_helpless(&self) {
         self.state.send_if_modified(|state| {
-            state.missing.clear();
+            state.helpless.clear();
             false
         });
     }
@@ -165,63 +166,76 @@ impl LiveKeys {
         self.wanted.notified().await;
     }
 
-    /// The set in force, and what it takes to wait for the next.
-    pub(super) fn current(self: &Arc<Self>, kid: Option<&str>) -> (Option<Arc<KeySet>>, Pending) {
+    /// The set in force, and the readings at that time.
+    pub(super) fn current(&self) -> (Option<Arc<KeySet>>, Readings) {
         let state = self.state.borrow();
-        // Without a set all tokens want the same: a set.
-        let kid = self.hasher.hash_one(state.set.as_ref().map(|_| kid));
-        let pending = Pending {
+        let readings = Readings {
             begun: state.begun,
             ended: state.ended,
-            is_missing: state.missing.contains(&kid),
-            kid,
-            keys: Arc::clone(self),
         };
-        (state.set.clone(), pending)
+        (state.set.clone(), readings)
     }
+
+    /// What it takes for a token to wait for the next set. Without `token` it is any set that
+    /// is waited for.
+    pub(super) fn pending(self: &Arc<Self>, token: Option<&str>, readings: Readings) -> Pending {
+        let digest = self.hasher.hash_one(token);
+        Pending {
+            is_helpless: self.state.borrow().helpless.contains(&digest),
+            digest,
+            readings,
+            keys: Arc::clone(self),
+        }
+    }
+}
+
+/// Readings that began and that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Readings {
+    begun: u64,
+    ended: u64,
 }
 
 /// A token that another reading may help: as it stood when the set was looked at.
 #[derive(Debug)]
 pub(super) struct Pending {
     keys: Arc<LiveKeys>,
-    kid: u64,
-    begun: u64,
-    ended: u64,
-    is_missing: bool,
+    digest: u64,
+    readings: Readings,
+    is_helpless: bool,
 }
 
 impl Pending {
-    /// Whether the source was asked for this key, and is not to be asked again yet.
-    pub(super) fn is_missing(&self) -> bool {
-        self.is_missing
+    /// Whether a reading did not help this token, and the source is not to be asked again yet.
+    pub(super) fn is_helpless(&self) -> bool {
+        self.is_helpless
     }
 
     /// The reading that decides: the first that began after the token came.
     pub(super) fn deciding(&self) -> u64 {
-        self.begun + 1
+        self.readings.begun + 1
     }
 
     /// The last reading that had ended.
     pub(super) fn ended(&self) -> u64 {
-        self.ended
+        self.readings.ended
     }
 
     /// Waits until another reading has ended; asks for one if none is under way.
     pub(super) async fn next_reading(&self) {
-        if self.begun == self.ended {
+        if self.readings.begun == self.readings.ended {
             self.keys.wanted.notify_one();
         }
         let mut state = self.keys.state.subscribe();
         // The sender is in `keys`, so it is still there.
-        let _ = state.wait_for(|state| state.ended > self.ended).await;
+        let _ = state.wait_for(|state| state.ended > self.ended()).await;
     }
 
-    /// Remembers that the set this was looked up in lacks the key.
-    pub(super) fn remember_missing(&self) {
+    /// Remembers that the set it was looked up in does not help.
+    pub(super) fn remember_helpless(&self) {
         self.keys.state.send_if_modified(|state| {
-            if state.ended == self.ended && state.missing.len() < MAX_MISSING {
-                state.missing.insert(self.kid);
+            if state.ended == self.ended() && state.helpless.len() < MAX_HELPLESS {
+                state.helpless.insert(self.digest);
             }
             false
         });

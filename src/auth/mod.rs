@@ -217,10 +217,10 @@ impl Authenticator {
             // A reading that was under way may have begun before the issuer had the key.
             let deciding = *deciding.get_or_insert(pending.deciding());
             if pending.ended() >= deciding {
-                pending.remember_missing();
+                pending.remember_helpless();
                 return Err(refused);
             }
-            if pending.is_missing() {
+            if pending.is_helpless() {
                 return Err(refused);
             }
             pending.next_reading().await;

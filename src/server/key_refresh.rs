@@ -138,7 +138,7 @@ impl Refresher {
             }
             // Whoever asks meanwhile waits, and nobody is asked twice for what is not there.
             sleep(self.keys.source().refetch_interval).await;
-            self.keys.forget_missing();
+            self.keys.forget_helpless();
             self.until_due(&mut course).await;
         }
     }

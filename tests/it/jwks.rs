@@ -195,6 +195,46 @@ async fn tokens_with_made_up_keys_make_no_storm_of_requests() {
 }
 
 #[tokio::test]
+async fn a_rotation_amid_made_up_tokens_drops_nobody() {
+    let (upstream, issuer) = (echo().await, Issuer::new(&["old", "new"]));
+    let server = KeyServer::start(publishes(&issuer, &["old"])).await;
+    let proxy = edge(&upstream, &server)
+        .adapt(each_source(|jwks| {
+            jwks.refetch_interval = Duration::from_millis(200);
+        }))
+        .start();
+    assert_admitted(&proxy.entrance, &issuer.token("old")).await;
+    // The attacker has guessed the name of the next key, and spends every request there is.
+    let attacker = Issuer::new(&["new", "x"]);
+    let attack = async {
+        loop {
+            let tokens = (0..10).map(|n| attacker.token(if n % 2 == 0 { "new" } else { "x" }));
+            let entrance = &proxy.entrance;
+            let refusals = tokens.map(|token| async move {
+                presents(entrance, &token).await.ended().await;
+            });
+            join_all(refusals).await;
+        }
+    };
+    let rotation = async {
+        let asked = server.asked();
+        server.until_asked(asked + 2).await;
+        server.now(publishes(&issuer, &["new", "old"]));
+        let admitted = (0..20).map(|n| {
+            let token = issuer.token(if n % 4 == 0 { "old" } else { "new" });
+            let entrance = &proxy.entrance;
+            async move { assert_admitted(entrance, &token).await }
+        });
+        join_all(admitted).await;
+    };
+    tokio::select! {
+        () = attack => {}
+        () = within("the new key is in use", rotation) => {}
+    }
+    proxy.stop().await;
+}
+
+#[tokio::test]
 async fn a_key_that_is_withdrawn_is_out_of_use_after_the_next_refresh() {
     let (upstream, issuer) = (echo().await, Issuer::new(&["a", "b"]));
     let server = KeyServer::start(publishes(&issuer, &["a", "b"])).await;
