@@ -389,7 +389,10 @@ fn lend(session: &mut Session, from: Side) {
 }
 
 fn reclaim(session: &mut Session, from: Side) {
-    if let Some(scratch) = session.reclaim(from) {
+    // A message that was held whole may have made it longer; the worker does not keep that.
+    if let Some(scratch) = session.reclaim(from)
+        && scratch.len() == SCRATCH_LEN
+    {
         SCRATCH.set(scratch);
     }
 }

@@ -286,6 +286,9 @@ impl Session {
             && let Some(inspector) = &mut self.inspector
         {
             inspector.held = Vec::new();
+            // Of one that waits for the quota of its rule nothing is left to come.
+            let frame = &mut self.inputs.downstream.frame;
+            frame.take_if(|frame| frame.left() == 0);
         }
     }
 

@@ -451,6 +451,27 @@ mod quotas {
     }
 
     #[test]
+    fn a_session_ends_properly_while_a_message_waits_for_its_quota() {
+        for message in [text(PUBLISH), cut(PUBLISH, 5)] {
+            let mut sim = with_quota(quota(1, 1, OnExcess::Throttle));
+            sim.send(Downstream, &[message.repeat(2), text(PING)].concat());
+            assert_eq!(sim.wires.upstream.taken, message);
+            sim.session.handle_drain(sim.now);
+            sim.drive();
+            assert_eq!(sim.session.owned_memory(), 0);
+            // The answers are found behind what is thrown away.
+            for side in [Downstream, Upstream] {
+                sim.send(side, &frame(side, OpCode::Close, &close_payload(1001, "")));
+            }
+            assert_eq!(sim.ended(), Cause::Drained);
+            let closes = sim.seen(Upstream).into_iter();
+            let closes = closes.filter(|seen| seen.opcode == OpCode::Close);
+            assert_eq!(closes.count(), 1);
+            assert!(sim.wires.upstream.taken.starts_with(&message));
+        }
+    }
+
+    #[test]
     fn a_large_message_passes_a_byte_quota_below_its_size() {
         let mut policy = inspecting();
         policy.limits.bytes = Some(quota(1_000, 100, OnExcess::Throttle));
