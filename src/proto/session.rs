@@ -85,7 +85,8 @@ pub struct Summary {
 
 #[derive(Debug)]
 enum Phase {
-    AwaitToken(AwaitToken),
+    /// Boxed, since it is the largest and the first to go.
+    AwaitToken(Box<AwaitToken>),
     AwaitVerdict { first_message: String },
     AwaitUpstream { first_message: String },
     Relaying,

@@ -26,7 +26,7 @@ impl Session {
                     collector: Collector::new(first.max_size),
                     deadline: now + first.timeout,
                 };
-                (Phase::AwaitToken(waiting), Mode::Token)
+                (Phase::AwaitToken(Box::new(waiting)), Mode::Token)
             }
             None => (Phase::Relaying, Mode::Relay),
         };

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::input::Mode;
 use super::leg::{Injected, SlotKind};
-use super::{AwaitToken, Closing, Phase, Session};
+use super::{Closing, Phase, Session};
 use crate::proto::cause::Cause;
 use crate::proto::frame::{OpCode, encode_frame};
 use crate::proto::policy::{Keepalive, OnSlowConsumer};
@@ -107,8 +107,8 @@ impl Session {
     /// The nearest deadline. Call [`handle_timeout`](Self::handle_timeout) at or after it.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let phase = match &self.phase {
-            Phase::AwaitToken(AwaitToken { deadline, .. })
-            | Phase::Closing(Closing { deadline, .. }) => Some(*deadline),
+            Phase::AwaitToken(waiting) => Some(waiting.deadline),
+            Phase::Closing(Closing { deadline, .. }) => Some(*deadline),
             Phase::Ended(_) => return None,
             _ => None,
         };
