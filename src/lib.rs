@@ -9,9 +9,12 @@
 //! else the client is answered 101, the session collects the first message and [`auth`]
 //! verifies the token in it; [`upstream`] dials and opens a WebSocket there; [`relay`] moves
 //! frames both ways, driving a [`Session`](proto::session::Session) that judges every one; at
-//! the end [`telemetry`] writes one record. What the edge itself asks of web services goes through [`outbound`].
-//! [`proxy`] is where all that is written down, top to bottom; it is
-//! the file to read first.
+//! the end [`telemetry`] writes one record. What the edge itself asks of web services goes
+//! through [`outbound`]. [`proxy`] is where all that is written down, top to bottom; it is the
+//! file to read first.
+//!
+//! Beside the connections, on a thread for the [`housekeeping`], [`admin`] answers operators,
+//! and [`revocation`] keeps the tokens that count no longer, whose sessions then end.
 //!
 //! # Invariants
 //!

@@ -299,11 +299,14 @@ async fn a_renewed_session_is_held_to_its_newer_token() {
         let token = token(json!({ "jti": jti }));
         json!({ "type": "refresh", "token": token }).to_string()
     };
-    let (mut client, server) = session(&proxy, &upstream, &token(json!({ "jti": "one" }))).await;
+    let one = token(json!({ "jti": "one" }));
+    let not_renewed = session(&proxy, &upstream, &one).await;
+    let (mut client, server) = session(&proxy, &upstream, &one).await;
     client.send(renewal("two")).await;
     assert_eq!(client.text().await, "renewed");
     let mut session = (client, server);
     revoke(admin, r#"{"jti":"one"}"#).await;
+    assert_revoked(&mut proxy, not_renewed).await;
     assert_lives(&mut session).await;
     revoke(admin, r#"{"jti":"two"}"#).await;
     assert_revoked(&mut proxy, session).await;

@@ -119,6 +119,10 @@ impl Session {
     /// Puts the edge's own text behind what the upstream has sent, if one waits, no message
     /// of the upstream's is open (RFC 6455 §5.4) and the client has room for it.
     pub(super) fn say_if_possible(&mut self) {
+        // Nearly always: it is asked at every message of the upstream's.
+        if self.saying.is_none() {
+            return;
+        }
         let input = &self.inputs.upstream;
         let is_between =
             input.mode == Mode::Relay && input.frame.is_none() && !input.message.is_open();
