@@ -87,8 +87,12 @@ pub struct Summary {
 enum Phase {
     /// Boxed, since it is the largest and the first to go.
     AwaitToken(Box<AwaitToken>),
-    AwaitVerdict { first_message: String },
-    AwaitUpstream { first_message: String },
+    AwaitVerdict {
+        first_message: String,
+    },
+    AwaitUpstream {
+        first_message: String,
+    },
     Relaying,
     Closing(Closing),
     Ended(Cause),
