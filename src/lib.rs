@@ -21,7 +21,8 @@
 //! - **`proto` has no IO.** It touches no socket, reads no clock, spawns nothing, and knows
 //!   neither tokio nor the configuration file. Every rule is tested without waiting.
 //! - **Nothing unjudged is written.** A byte from a peer reaches the other peer only after
-//!   its frame's header was judged, and then unchanged.
+//!   its frame's header was judged, and then unchanged; where a route looks into messages,
+//!   only after the whole message was ([`proto::rule`]).
 //! - **An idle session owns no buffer.** Reading, judging and writing happen in memory of
 //!   the worker's; only what the other leg did not take is kept, below a watermark.
 //! - **The edge's own frames leave only between frames.**

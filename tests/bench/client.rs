@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::exchange::{Batch, Exchange, nanoseconds};
 use crate::frames::{self, CLOSE, Incoming, TEXT};
+use crate::load::Route;
 use crate::stream::{Opener, Stream};
 
 /// Where connections are opened to, and what is asked for there.
@@ -37,10 +38,11 @@ pub struct Dialer {
 
 impl Dialer {
     /// `read_size`: bytes of ciphertext taken from the socket per system call.
-    pub fn new(entrance: &Entrance, read_size: usize) -> io::Result<Self> {
+    pub fn new(entrance: &Entrance, route: Route, read_size: usize) -> io::Result<Self> {
         let (port, certificate) = (entrance.port, entrance.certificate.as_deref());
+        let path = route.path();
         let request = format!(
-            "GET /chat HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: Upgrade\r\n\
+            "GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: Upgrade\r\n\
              Upgrade: websocket\r\nOrigin: https://app.example.com\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );

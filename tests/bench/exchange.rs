@@ -27,7 +27,11 @@ pub struct Batch {
 impl Batch {
     /// Text messages of `size` bytes, `in_flight` of them at a time.
     pub fn new(size: usize, in_flight: usize) -> Self {
-        let payload = frames::text(size);
+        Self::of(frames::text(size), in_flight)
+    }
+
+    /// Messages that say `payload`, `in_flight` of them at a time.
+    pub fn of(payload: Vec<u8>, in_flight: usize) -> Self {
         let frame = frames::masked(TEXT, &payload);
         Self {
             frames: frame.repeat(in_flight),

@@ -45,6 +45,15 @@ pub enum Work {
         /// How long before and during the measurement.
         times: Times,
     },
+    /// Messages of JSON to and fro on connections opened for it, all busy at once.
+    Json {
+        /// What the proxy makes of them.
+        route: Route,
+        /// Opened in place of those that are open.
+        connections: usize,
+        /// How long before and during the measurement.
+        times: Times,
+    },
     /// Messages of 64 bytes to and fro, going round over all open connections.
     Turns {
         /// Messages under way, each on another connection.
@@ -104,6 +113,9 @@ impl Work {
             | Self::Paced {
                 connections, times, ..
             }
+            | Self::Json {
+                connections, times, ..
+            }
             | Self::FanOut {
                 connections, times, ..
             } => opening(connections) + times.warm_up_ms + times.run_ms,
@@ -114,6 +126,25 @@ impl Work {
             Self::SlowReaders { .. } => 2500,
         };
         Duration::from_millis(millis)
+    }
+}
+
+/// Which of Tidegate's routes is used. To the others they are one.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub enum Route {
+    /// Messages stream through.
+    Usual,
+    /// Messages are held to rules.
+    Ruled,
+}
+
+impl Route {
+    /// What is asked for.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Usual => "/chat",
+            Self::Ruled => "/chat/ruled",
+        }
     }
 }
 

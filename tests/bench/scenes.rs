@@ -3,7 +3,7 @@
 //! Owns the names of the rows, their workloads and their targets. A new row is a new entry here, as
 //! long as a workload of `load.rs` fits it.
 
-use crate::load::{Times, Work};
+use crate::load::{Route, Times, Work};
 use crate::rows::{Algorithm, Buffers, Figure, Row, Scene, Size, Variant, Way};
 use crate::verdict::Target;
 
@@ -45,6 +45,7 @@ pub fn all(size: &Size) -> Vec<Scene> {
                 (0.90, 0.0),
             )
         },
+        rules(size),
         fan_out(size),
         connect("connect", "full connection", times, 0.65),
         Scene {
@@ -151,6 +152,26 @@ fn large(scene: Scene) -> Scene {
             ..scene.variant
         },
         ..scene
+    }
+}
+
+/// Messages of JSON, first where they stream through, then under rules.
+fn rules(size: &Size) -> Scene {
+    let work = |route| Work::Json {
+        route,
+        connections: size.busy,
+        times: size.times,
+    };
+    let row = Row {
+        key: "rules",
+        title: format!("200 B under rules, 1 in flight, {} connections", size.busy),
+        work: 1,
+        figure: Figure::CpuGrowth,
+        target: Target::Growth(1.5),
+    };
+    Scene {
+        works: vec![work(Route::Usual), work(Route::Ruled)],
+        ..single(row, work(Route::Usual))
     }
 }
 

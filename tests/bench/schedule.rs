@@ -213,6 +213,7 @@ fn shortened(works: &[Work]) -> Vec<Work> {
         }
         match work {
             Work::Echo { times, .. }
+            | Work::Json { times, .. }
             | Work::Turns { times, .. }
             | Work::Connect { times, .. }
             | Work::FanOut { times, .. } => times.run_ms /= 4,

@@ -17,7 +17,7 @@ use crate::client::{Client, Dialer};
 use crate::control::{Control, Order};
 use crate::exchange::{Batch, nanoseconds};
 use crate::frames;
-use crate::load::{Outcome, Plan, Work};
+use crate::load::{Outcome, Plan, Route, Work};
 use crate::messages;
 use crate::resting::Resting;
 use crate::stats::Percentiles;
@@ -25,9 +25,13 @@ use crate::stats::Percentiles;
 /// The connections of one load process, and what they do.
 pub struct Workload {
     dialer: Arc<Dialer>,
+    /// To the route with rules.
+    ruled: Arc<Dialer>,
     control_port: u16,
     /// Messages of 64 bytes, one at a time: what every connection begins with.
     small: Arc<Batch>,
+    /// Messages of 200 bytes of JSON, one at a time.
+    json: Arc<Batch>,
     resting: Resting,
     /// Connections that only listen, and where they say that a message came.
     listeners: JoinSet<io::Result<()>>,
@@ -47,10 +51,13 @@ impl Workload {
         });
         let largest = under_way.max().unwrap_or_default();
         let read_size = (2 * largest).clamp(4 * 1024, 128 * 1024);
+        let dialer = |route| Dialer::new(&plan.entrance, route, read_size).map(Arc::new);
         Ok(Self {
-            dialer: Arc::new(Dialer::new(&plan.entrance, read_size)?),
+            dialer: dialer(Route::Usual)?,
+            ruled: dialer(Route::Ruled)?,
             control_port: plan.control,
             small: Arc::new(Batch::new(64, 1)),
+            json: Arc::new(Batch::of(json(), 1)),
             resting: Resting::new(),
             listeners: JoinSet::new(),
             arrivals: None,
@@ -61,6 +68,9 @@ impl Workload {
     /// The first step. `None`: there was one too many.
     pub async fn prepare(&mut self, work: Option<Work>) -> io::Result<Outcome> {
         let work = work.ok_or(io::ErrorKind::InvalidInput)?;
+        if let Work::Json { .. } = work {
+            drop(self.resting.call_back().await?);
+        }
         if self.resting.len() == 0 {
             let mut control = Control::connect(self.control_port).await?;
             control.wait_until_nobody_is_there().await?;
@@ -75,6 +85,19 @@ impl Workload {
             } => {
                 let missing = connections.saturating_sub(self.resting.len());
                 self.open(missing).await?;
+                self.messages(work, times.warm_up_ms).await
+            }
+            Work::Json {
+                route,
+                connections,
+                times,
+            } => {
+                let dialer = match route {
+                    Route::Usual => Arc::clone(&self.dialer),
+                    Route::Ruled => Arc::clone(&self.ruled),
+                };
+                let first = Arc::clone(&self.json);
+                self.open_with(&dialer, &first, connections).await?;
                 self.messages(work, times.warm_up_ms).await
             }
             Work::Turns { times, .. } => self.messages(work, times.warm_up_ms).await,
@@ -102,9 +125,10 @@ impl Workload {
         let work = work.ok_or(io::ErrorKind::InvalidInput)?;
         match work {
             Work::Open { connections } => self.idle(connections).await,
-            Work::Echo { times, .. } | Work::Paced { times, .. } | Work::Turns { times, .. } => {
-                self.messages(work, times.run_ms).await
-            }
+            Work::Echo { times, .. }
+            | Work::Json { times, .. }
+            | Work::Paced { times, .. }
+            | Work::Turns { times, .. } => self.messages(work, times.run_ms).await,
             Work::Connect { at_once, times } => self.connect(at_once, times.run_ms).await,
             Work::Storm { connections } => self.storm(connections).await,
             Work::FanOut { payload, times, .. } => self.fan_out(payload, times.run_ms).await,
@@ -114,10 +138,20 @@ impl Workload {
 
     /// Opens connections, a few at a time, each with one echo so that the upstream leg stands.
     async fn open(&mut self, connections: usize) -> io::Result<()> {
+        let (dialer, first) = (Arc::clone(&self.dialer), Arc::clone(&self.small));
+        self.open_with(&dialer, &first, connections).await
+    }
+
+    async fn open_with(
+        &mut self,
+        dialer: &Arc<Dialer>,
+        first: &Arc<Batch>,
+        connections: usize,
+    ) -> io::Result<()> {
         let mut openers = JoinSet::new();
         let (opened, mut clients) = mpsc::unbounded_channel();
         for opener in 0..OPENERS {
-            let (dialer, batch) = (Arc::clone(&self.dialer), Arc::clone(&self.small));
+            let (dialer, batch) = (Arc::clone(dialer), Arc::clone(first));
             let opened = opened.clone();
             let share = (connections + OPENERS - 1 - opener) / OPENERS;
             openers.spawn(async move {
@@ -154,6 +188,7 @@ impl Workload {
                 messages::paced(clients, per_second, &self.small, run)
             }
             Work::Turns { at_once, .. } => messages::in_turns(clients, at_once, &self.small, until),
+            Work::Json { .. } => messages::all_busy(clients, &self.json, until),
             Work::Echo {
                 payload, in_flight, ..
             } => {
@@ -277,6 +312,18 @@ async fn open_one(dialer: &Dialer, batch: &Batch, begun: Instant) -> io::Result<
     };
     let client = in_time(OPENING, opening).await?;
     Ok((client, nanoseconds(begun.elapsed())))
+}
+
+/// 200 bytes that the rules of `tidegate.toml` allow.
+fn json() -> Vec<u8> {
+    let head = r#"{"type":"publish","user":"alice","id":1712,"tags":["a","b"],"text":""#;
+    let end = "\"}";
+    let mut text = frames::text(200 - head.len() - end.len());
+    // It is a string here.
+    for quote in text.iter_mut().filter(|byte| **byte == b'"') {
+        *quote = b'\'';
+    }
+    [head.as_bytes(), &text, end.as_bytes()].concat()
 }
 
 fn outcome(begun: Instant, times: Vec<u32>) -> Outcome {

@@ -6,6 +6,7 @@
 
 pub mod checker;
 pub mod frames;
+pub mod inspections;
 pub mod policies;
 pub mod wire;
 pub mod world;

@@ -46,6 +46,46 @@ impl<'a> Arbitrary<'a> for AnyPolicy {
     }
 }
 
+/// A policy under which nothing is dropped and nothing waits.
+pub fn open() -> Policy {
+    let never = Quota {
+        rate: Rate {
+            units: at_least_one(1_000_000),
+            per: Duration::from_secs(1),
+        },
+        burst: at_least_one(1_000_000),
+        on_excess: OnExcess::Close,
+    };
+    Policy {
+        first_message: None,
+        on_expiry: OnExpiry::Ignore,
+        inspection: None,
+        limits: Limits {
+            max_frame_size: 20_000,
+            max_message_size: 20_000,
+            max_upstream_frame_size: None,
+            max_upstream_message_size: None,
+            messages: None,
+            bytes: None,
+            control: never,
+            validate_utf8: true,
+        },
+        backpressure: Backpressure {
+            high_watermark: 1_000,
+            low_watermark: 500,
+            on_slow_consumer: OnSlowConsumer::Throttle,
+            stall_timeout: Duration::from_secs(60),
+        },
+        keepalive: Keepalive {
+            ping_interval: None,
+            pong_timeout: Duration::from_secs(10),
+            idle_timeout: None,
+            max_lifetime: None,
+        },
+        close_timeout: Duration::from_secs(5),
+    }
+}
+
 fn first_message(u: &mut Unstructured<'_>) -> Result<Option<FirstMessage>> {
     option(u, |u| {
         Ok(FirstMessage {

@@ -256,7 +256,12 @@ impl World {
         let backpressure = &self.policy.backpressure;
         let first = self.policy.first_message.as_ref();
         // The forwarded first message, the reply and the notice come on top of the watermark.
-        let extra = first.map_or(0, |first| first.max_size + 100);
+        let mut extra = first.map_or(0, |first| first.max_size + 100);
+        if self.policy.inspection.is_some() {
+            // One message that is looked into is held besides.
+            let size = usize::try_from(self.policy.limits.max_message_size).unwrap_or(usize::MAX);
+            extra += size + size / 8 + 1024;
+        }
         for side in BOTH {
             let buffered = self.session.buffered_amount(side);
             assert!(buffered <= backpressure.high_watermark + extra);

@@ -149,6 +149,7 @@ async fn anything(
                     .session_mut()
                     .handle_token(TokenVerdict::Admitted(Admitted::default()), now);
             }
+            Event::VerifyRefresh(_) => panic!("nothing is refreshed here"),
             Event::Dial => {
                 relay.connect(server.clone(), Bytes::new());
                 relay.session_mut().handle_dialed(Ok(()), now);
