@@ -119,8 +119,9 @@ impl Signer {
         &self.key_id
     }
 
-    /// Makes a token with the claims that `settings` choose. It ends before the client's own
-    /// does. A chosen claim that the client's token lacks is left out.
+    /// Makes a token with the claims that `settings` choose. It ends no later than the session
+    /// may: at the client's own `exp` and the leeway. A chosen claim that the client's token
+    /// lacks is left out.
     ///
     /// # Errors
     /// See [`NotSigned`]. Half an identity is not sent.

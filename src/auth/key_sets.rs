@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use crate::auth::jwks::{KeySet, SetAside, SetRefused};
+use crate::auth::refused::TokenRefused;
 use crate::config::{Algorithm, Jwks, Jwt, Line};
 
 /// Tokens that are remembered: more than honest clients present again and again in a refetch
@@ -72,8 +73,20 @@ struct State {
     /// Readings that began and ended; at most one is under way.
     begun: u64,
     ended: u64,
+    /// Whether the last reading failed, and so says nothing of any token.
+    failed: bool,
+    /// The last reading that a token asked for.
+    wanted: u64,
     /// Digests of the tokens that the last reading did not help.
     helpless: HashSet<u64>,
+}
+
+impl State {
+    fn end(&mut self) {
+        self.begun = self.ended + 1;
+        self.ended = self.begun;
+        self.helpless.clear();
+    }
 }
 
 impl LiveKeys {
@@ -133,15 +146,22 @@ impl LiveKeys {
         });
     }
 
-    /// The reading has ended, with a set or without. The one in force stays without.
+    /// The reading has ended well, with another set or, without one, that in force.
     pub fn end(&self, set: Option<KeySet>) {
         self.state.send_modify(|state| {
-            state.begun = state.ended + 1;
-            state.ended = state.begun;
+            state.end();
+            state.failed = false;
             if let Some(set) = set {
                 state.set = Some(Arc::new(set));
             }
-            state.helpless.clear();
+        });
+    }
+
+    /// The reading has failed. The set in force stays.
+    pub fn fail(&self) {
+        self.state.send_modify(|state| {
+            state.end();
+            state.failed = true;
         });
     }
 
@@ -161,9 +181,16 @@ impl LiveKeys {
         });
     }
 
-    /// Resolves when a token asked for another reading since this last resolved.
+    /// Resolves when a token asks for another reading than those that have ended. Several may
+    /// have asked for the same one, and one of them late.
     pub async fn wanted(&self) {
-        self.wanted.notified().await;
+        loop {
+            self.wanted.notified().await;
+            let state = self.state.borrow();
+            if state.wanted > state.ended {
+                return;
+            }
+        }
     }
 
     /// The set in force, and the readings at that time.
@@ -172,6 +199,7 @@ impl LiveKeys {
         let readings = Readings {
             begun: state.begun,
             ended: state.ended,
+            failed: state.failed,
         };
         (state.set.clone(), readings)
     }
@@ -194,6 +222,8 @@ impl LiveKeys {
 pub(super) struct Readings {
     begun: u64,
     ended: u64,
+    /// Whether the last one failed.
+    failed: bool,
 }
 
 /// A token that another reading may help: as it stood when the set was looked at.
@@ -221,9 +251,22 @@ impl Pending {
         self.readings.ended
     }
 
+    /// The verdict where no further reading is waited for. One that failed proves nothing
+    /// against a token whose key is new.
+    pub(super) fn verdict(&self, refused: TokenRefused) -> TokenRefused {
+        match refused {
+            TokenRefused::KeyUnknown if self.readings.failed => TokenRefused::KeysLate,
+            refused => refused,
+        }
+    }
+
     /// Waits until another reading has ended; asks for one if none is under way.
     pub(super) async fn next_reading(&self) {
         if self.readings.begun == self.readings.ended {
+            self.keys.state.send_if_modified(|state| {
+                state.wanted = state.wanted.max(self.ended() + 1);
+                false
+            });
             self.keys.wanted.notify_one();
         }
         let mut state = self.keys.state.subscribe();

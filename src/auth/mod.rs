@@ -218,10 +218,10 @@ impl Authenticator {
             let deciding = *deciding.get_or_insert(pending.deciding());
             if pending.ended() >= deciding {
                 pending.remember_helpless();
-                return Err(refused);
+                return Err(pending.verdict(refused));
             }
             if pending.is_helpless() {
-                return Err(refused);
+                return Err(pending.verdict(refused));
             }
             pending.next_reading().await;
         }

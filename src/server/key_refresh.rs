@@ -51,7 +51,7 @@ pub(super) fn prepare(sets: &KeySets, problems: &mut Vec<Problem>) -> Vec<Refres
     for keys in sets.iter() {
         let way = match &keys.source().source {
             JwksSource::File(path) => Ok(Way::File(path.clone())),
-            JwksSource::Url { url, ca } => WebClient::new(ca.as_deref())
+            JwksSource::Url { url, ca } => WebClient::to(url, ca.as_deref())
                 .map(|client| Way::Web(client, url.clone()))
                 .map_err(|error| no_roots(keys, ca.as_deref(), &error)),
         };
@@ -132,7 +132,7 @@ impl Refresher {
             match self.read(&mut course).await {
                 Ok(()) => self.note_success(&mut course),
                 Err(failed) => {
-                    self.keys.end(None);
+                    self.keys.fail();
                     self.note_failure(&failed, &mut course);
                 }
             }
@@ -187,12 +187,17 @@ impl Refresher {
     async fn until_due(&self, course: &mut Course) {
         let due = Instant::now() + course.pause(self.keys.source());
         loop {
+            // Before anything that ends the waiting: otherwise whoever asks again and again
+            // would keep the set in use.
             let too_old = self.too_old(course);
+            if too_old.is_some_and(|at| at <= Instant::now()) {
+                self.withdraw(course);
+                continue;
+            }
             let next = too_old.map_or(due, |at| at.min(due));
             if timeout_at(next, self.keys.wanted()).await.is_ok() || due <= Instant::now() {
                 return;
             }
-            self.withdraw(course);
         }
     }
 

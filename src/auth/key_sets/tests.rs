@@ -131,14 +131,33 @@ fn a_key_that_the_new_set_lacks_is_refused_and_not_asked_for_again() {
 }
 
 #[test]
-fn a_reading_that_fails_decides_by_the_last_good_set() {
+fn a_token_that_asks_late_is_served_by_the_same_reading() {
+    let edge = edge(&["old"]);
+    let token = signed("new");
+    let mut one = pin!(edge.authenticator.admit(&token, now));
+    assert!(poll(one.as_mut()).is_pending());
+    assert!(edge.is_wanted());
+    // Whoever reads was woken, and has not begun.
+    let mut other = pin!(edge.authenticator.admit(&token, now));
+    assert!(poll(other.as_mut()).is_pending());
+    edge.keys.begin();
+    edge.end(&["new"]);
+    assert!(is_admitted(poll(one)) && is_admitted(poll(other)));
+    assert!(!edge.is_wanted());
+}
+
+#[test]
+fn a_reading_that_fails_says_nothing_of_a_token_whose_key_is_new() {
     let edge = edge(&["a"]);
     let token = signed("b");
     let mut waiting = pin!(edge.authenticator.admit(&token, now));
     assert!(poll(waiting.as_mut()).is_pending());
     edge.keys.begin();
-    edge.keys.end(None);
-    assert!(is_refused(poll(waiting)));
+    edge.keys.fail();
+    let late = |verdict| matches!(verdict, Poll::Ready(Err(TokenRefused::KeysLate)));
+    assert!(late(poll(waiting)));
+    // Who comes behind does not wait, and is not called bad either.
+    assert!(late(poll(pin!(edge.authenticator.admit(&token, now)))));
     let good = signed("a");
     assert!(is_admitted(poll(pin!(
         edge.authenticator.admit(&good, now)
