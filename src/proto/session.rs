@@ -292,8 +292,13 @@ impl Session {
             TokenVerdict::Admitted(admitted) => {
                 let first_message = std::mem::take(first_message);
                 self.keep(admitted);
-                self.phase = Phase::AwaitUpstream { first_message };
-                self.event = Some(Event::Dial);
+                match self.judge_forwarded(first_message, now) {
+                    Ok(first_message) => {
+                        self.phase = Phase::AwaitUpstream { first_message };
+                        self.event = Some(Event::Dial);
+                    }
+                    Err(cause) => self.fail(cause, now),
+                }
             }
         }
     }
@@ -314,7 +319,7 @@ impl Session {
         self.timers.handle_relaying(&self.policy.keepalive, now);
         let policy = Arc::clone(&self.policy);
         if let Some(first) = &policy.first_message {
-            if first.forward {
+            if !first_message.is_empty() {
                 let key = Some(self.mask_keys.first_message);
                 let frame = encode_frame(OpCode::Text, key, first_message.as_bytes());
                 self.pipes.downstream.push(&frame);

@@ -235,6 +235,29 @@ impl Session {
         }
     }
 
+    /// What the upstream gets of the first message, which is held to the rules like any other:
+    /// nothing, where they take it out or it is not forwarded.
+    ///
+    /// # Errors
+    ///
+    /// The session fails.
+    pub(super) fn judge_forwarded(&mut self, text: String, now: Instant) -> Result<String, Cause> {
+        let (Some(inspection), Some(inspector)) = (&self.policy.inspection, &mut self.inspector)
+        else {
+            return Ok(text);
+        };
+        if text.is_empty() {
+            return Ok(text);
+        }
+        let verdict = inspection.judge(&text, &inspector.grants);
+        match inspector.follow(verdict, now) {
+            // No quota makes the first of its messages wait.
+            Outcome::Pass | Outcome::WaitUntil(_) => Ok(text),
+            Outcome::TakeOut | Outcome::Refresh(_) => Ok(String::new()),
+            Outcome::Fail(cause) => Err(cause),
+        }
+    }
+
     /// A new token came. What comes behind it waits for the verdict.
     fn refresh(&mut self, token: Option<String>, now: Instant) -> Step {
         if !matches!(self.phase, Phase::Relaying) {

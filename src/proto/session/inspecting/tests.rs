@@ -9,11 +9,11 @@ use super::*;
 use crate::proto::frame::Fin;
 use crate::proto::json::{Place as At, Places, Pointer};
 use crate::proto::limits::{OnExcess, Quota};
-use crate::proto::policy::{ExpiryNotice, OnExpiry};
+use crate::proto::policy::{ExpiryNotice, FirstMessage, OnExpiry};
 use crate::proto::rule::{Condition, Patterns, Refresh, Requirement, Rule, Rules, Scalar, Test};
 use crate::proto::session::Admitted;
 use crate::proto::side::Side::{Downstream, Upstream};
-use crate::proto::sim::{Sim, close_payload, fragment, frame, policy, quota};
+use crate::proto::sim::{Sim, close_payload, first_message, fragment, frame, policy, quota};
 
 const PUBLISH: &[u8] = br#"{"type":"publish","channel":"news"}"#;
 const LOG: &[u8] = br#"{"type":"log"}"#;
@@ -180,6 +180,45 @@ mod rules {
             refused(policy, &text(LOG)),
             (Cause::MessageRefused(Objection::Forbidden(3)), Some(3003))
         );
+    }
+
+    #[test]
+    fn a_first_message_that_is_forwarded_is_held_to_the_rules() {
+        for (message, passes, code) in [
+            (
+                &br#"{"token":"t","type":"publish","channel":"news"}"#[..],
+                1,
+                None,
+            ),
+            (br#"{"token":"t","type":"log"}"#, 0, None),
+            (br#"{"token":"t","type":"refresh"}"#, 0, None),
+            (
+                br#"{"token":"t","type":"publish","channel":"all"}"#,
+                0,
+                Some(3003),
+            ),
+            (br#"{"token":"t"}"#, 0, Some(3003)),
+            (br#"{"token":"t","type":"ping","b":1,"b":2}"#, 0, Some(1007)),
+        ] {
+            let mut policy = inspecting();
+            policy.first_message = Some(FirstMessage {
+                forward: true,
+                ..first_message()
+            });
+            let mut sim = Sim::new(policy);
+            sim.send(Downstream, &text(message));
+            let verdict = TokenVerdict::Admitted(granting("news"));
+            sim.session.handle_token(verdict, sim.now);
+            sim.drive();
+            assert_eq!(sim.close_code(Downstream), code);
+            // Who is refused gets no further than here.
+            assert_eq!(sim.events.contains(&Event::Dial), code.is_none());
+            sim.session.handle_dialed(Ok(()), sim.now);
+            sim.drive();
+            let seen = sim.seen(Upstream);
+            assert_eq!(seen.len(), passes);
+            assert!(seen.iter().all(|seen| seen.payload == message));
+        }
     }
 
     #[test]
