@@ -198,7 +198,10 @@ where
         cx: &mut Context<'_>,
     ) -> bool {
         if dry[from] {
-            return self.write(from.other(), now, cx);
+            let written = self.write(from.other(), now, cx);
+            // What was left over from before may all have gone.
+            reclaim(&mut self.session, from);
+            return written;
         }
         lend(&mut self.session, from);
         let read = self.read(from, now, cx);

@@ -189,12 +189,18 @@ impl Node {
 }
 
 /// Whether two names that differ are one to a parser that ignores case: by way of upper case,
-/// since some know that `ſ` and `K` (the Kelvin sign) are an s and a k.
+/// since some know that `ſ` and `K` (the Kelvin sign) are an s and a k. `İ` and `ẞ` are for
+/// some an i and a small ß, for Unicode's own mapping not quite.
 fn is_in_other_case(one: &str, other: &str) -> bool {
     if one.is_ascii() && other.is_ascii() {
         return one.eq_ignore_ascii_case(other);
     }
-    let fold = |c: char| c.to_uppercase().flat_map(char::to_lowercase);
+    let plain = |c: char| match c {
+        'İ' => 'i',
+        'ẞ' => 'ß',
+        other => other,
+    };
+    let fold = |c: char| plain(c).to_uppercase().flat_map(char::to_lowercase);
     one.chars().flat_map(fold).eq(other.chars().flat_map(fold))
 }
 

@@ -186,6 +186,16 @@ impl Pipe {
     /// Puts bytes that are already judged, whole frames, behind the admitted ones and
     /// before the unjudged.
     pub fn push(&mut self, frames: &[u8]) {
+        // What was held comes back to where it was taken out, which is mostly room enough.
+        let end = self.admitted + frames.len();
+        if end <= self.judged
+            && let Some(gap) = self.storage.get_mut(self.admitted..end)
+        {
+            gap.copy_from_slice(frames);
+            self.admitted = end;
+            self.boundary = Some(end);
+            return;
+        }
         let mut storage = Vec::with_capacity(self.filled - self.sent + frames.len());
         storage.extend_from_slice(
             self.storage

@@ -13,20 +13,21 @@ use tokio::time::advance;
 use super::*;
 use crate::proto::cause::Cause;
 use crate::proto::frame::OpCode;
-use crate::proto::policy::Policy;
-use crate::proto::session::{MaskKeys, TokenVerdict};
+use crate::proto::policy::{ExpiryNotice, OnExpiry, Policy};
+use crate::proto::session::{Admitted, MaskKeys, TokenVerdict};
 use crate::proto::sim::{close_payload, first_message, frame, policy};
 use Side::{Downstream, Upstream};
 
 const BOTH: [Side; 2] = [Downstream, Upstream];
 
+const KEYS: MaskKeys = MaskKeys {
+    first_message: [1, 2, 3, 4],
+    close: [5, 6, 7, 8],
+};
+
 fn session(policy: Policy) -> Session {
-    let keys = MaskKeys {
-        first_message: [1, 2, 3, 4],
-        close: [5, 6, 7, 8],
-    };
     let now = tokio::time::Instant::now().into_std();
-    Session::new(Arc::new(policy), keys, now)
+    Session::new(Arc::new(policy), KEYS, now)
 }
 
 fn message(from: Side) -> Vec<u8> {
@@ -438,9 +439,13 @@ impl AsyncWrite for Shared {
 }
 
 fn wired(policy: Policy) -> (Relay<Shared, Shared>, Shared, Shared) {
+    wired_for(session(policy))
+}
+
+fn wired_for(session: Session) -> (Relay<Shared, Shared>, Shared, Shared) {
     let (client, server) = (Shared::default(), Shared::default());
     let stop = Rc::new(Stop::default());
-    let mut relay = Relay::new(session(policy), client.clone(), Bytes::new(), stop);
+    let mut relay = Relay::new(session, client.clone(), Bytes::new(), stop);
     relay.connect(server.clone(), Bytes::new());
     (relay, client, server)
 }
@@ -513,6 +518,35 @@ fn a_relayed_message_allocates_nothing() {
         assert_eq!(counted.count_total, 0);
         assert_eq!(server.0.borrow().taken.len(), 101 * messages[0].len());
         assert_eq!(client.0.borrow().taken.len(), 101 * messages[1].len());
+    });
+}
+
+#[test]
+fn what_the_edge_says_by_itself_leaves_no_memory_behind() {
+    paused(async {
+        let mut policy = policy();
+        policy.on_expiry = OnExpiry::Close {
+            notice: Some(ExpiryNotice {
+                before: Duration::from_secs(10),
+                message: "expiring".to_owned(),
+            }),
+        };
+        let now = tokio::time::Instant::now().into_std();
+        let admitted = Admitted {
+            expires: Some(now + Duration::from_secs(60)),
+            ..Admitted::default()
+        };
+        let session = Session::admitted(Arc::new(policy), admitted, KEYS, now);
+        let (mut relay, client, _server) = wired_for(session);
+        let flag = Arc::new(Flag::default());
+        assert!(poll(&mut relay, &flag).is_pending());
+        advance(Duration::from_secs(50)).await;
+        assert!(poll(&mut relay, &flag).is_pending());
+        assert_eq!(
+            client.0.borrow().taken,
+            frame(Upstream, OpCode::Text, b"expiring")
+        );
+        assert_eq!(relay.session_mut().owned_memory(), 0);
     });
 }
 

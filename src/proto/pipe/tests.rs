@@ -45,6 +45,21 @@ fn discarded_bytes_leave_no_gap() {
 }
 
 #[test]
+fn what_is_pushed_lies_where_something_was_taken_out() {
+    for (pushed, all) in [(&b"YYY"[..], &b"aaYYY"[..]), (b"YYYYY", b"aaYYYYY")] {
+        let mut pipe = lent(b"aaXXXXbb");
+        pipe.admit(2, Ends::Frame);
+        pipe.discard(4);
+        pipe.push(pushed);
+        assert_eq!((pipe.unsent(), pipe.unjudged()), (all, &b"bb"[..]));
+        pipe.finish_judging();
+        assert_eq!((pipe.unsent(), pipe.unjudged()), (all, &b"bb"[..]));
+        assert!(pipe.is_whole());
+        assert_eq!(pipe.buffered_amount(), all.len() + 2);
+    }
+}
+
+#[test]
 fn an_empty_pipe_owns_nothing() {
     let mut pipe = lent(b"all of it");
     pipe.admit(9, Ends::Frame);

@@ -244,6 +244,7 @@ impl Session {
         self.pipes[from].discard(n);
         if frame.left() == 0 {
             input.frame = None;
+            self.say_if_possible();
         }
         Step::Again
     }

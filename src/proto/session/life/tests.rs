@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::proto::close::CloseCode;
 use crate::proto::frame::Fin;
-use crate::proto::policy::{ExpiryNotice, Policy};
+use crate::proto::policy::{ExpiryNotice, OnSlowConsumer, Policy};
 use crate::proto::session::{Event, MaskKeys, TokenVerdict};
 use crate::proto::side::Side::{Downstream, Upstream};
 use crate::proto::sim::{Sim, first_message, fragment, frame, policy};
@@ -200,6 +200,29 @@ fn the_notice_waits_for_a_client_that_does_not_read() {
     let texts = sim.seen(Downstream).into_iter();
     assert_eq!(texts.filter(|seen| seen.opcode == OpCode::Text).count(), 1);
     assert_eq!(sim.seen(Downstream).len(), 201);
+}
+
+#[test]
+fn the_notice_follows_a_message_that_was_taken_out() {
+    let mut policy = closing(Some(BEFORE));
+    policy.backpressure.on_slow_consumer = OnSlowConsumer::Drop;
+    let mut sim = relaying(policy, LIFE);
+    sim.take(Downstream, 0);
+    let message = frame(Upstream, OpCode::Binary, &[0; 4_000]);
+    sim.send(Upstream, &message.repeat(30));
+    let first = fragment(Upstream, Fin::More, OpCode::Binary, &[0; 4_000]);
+    sim.send(Upstream, &first);
+    sim.take(Downstream, usize::MAX);
+    sim.advance(LIFE - BEFORE);
+    assert!(sim.session.summary().tallies.upstream.dropped > 1);
+    let texts = |sim: &Sim| {
+        let seen = sim.seen(Downstream).into_iter();
+        seen.filter(|seen| seen.opcode == OpCode::Text).count()
+    };
+    assert_eq!(texts(&sim), 0);
+    let last = fragment(Upstream, Fin::Final, OpCode::Continuation, b"last");
+    sim.send(Upstream, &last);
+    assert_eq!(texts(&sim), 1);
 }
 
 #[test]
