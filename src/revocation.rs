@@ -89,15 +89,22 @@ impl Store {
         })
     }
 
-    /// Puts these entries in place of all.
-    fn replace(&self, all: Vec<Entry>) {
+    /// Puts these entries in place of all. Where they are too many, nothing changes.
+    fn replace(&self, all: Vec<Entry>) -> Result<(), Full> {
         self.change(|entries, version| {
-            *entries = Entries::default();
+            let mut others = Entries::default();
             for mut entry in all {
                 entry.handle_stored(version);
-                entries.insert(entry);
+                others.insert(entry);
             }
-        });
+            if others.count > self.max_entries {
+                return Err(Full {
+                    max_entries: self.max_entries,
+                });
+            }
+            *entries = others;
+            Ok(())
+        })
     }
 
     /// Forgets what has expired.

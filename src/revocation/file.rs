@@ -38,6 +38,12 @@ pub(super) enum Fault {
     /// The first line that is wrong, from 1, and what is wrong with it.
     #[error("line {0}: {1}")]
     Line(usize, String),
+    /// It has too many entries beside those that it lacks: more than so many together.
+    #[error(
+        "with what was revoked and could not be written, it makes more than {0} entries \
+         (`revocation.max_entries`)"
+    )]
+    Together(usize),
 }
 
 /// How the file looks now; `None`: there is none.

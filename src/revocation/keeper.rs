@@ -55,12 +55,14 @@ struct Kept {
     path: PathBuf,
     /// The content that the store has; `None`: there was no file.
     stamp: Option<Stamp>,
-    /// A newer content, which may still be being written.
-    settling: Option<Stamp>,
+    /// A newer content, which may still be being written, and the looks since there is one.
+    settling: Option<(Stamp, u32)>,
     /// Why that is not what the store has, after all: then it must not be written over.
     fault: Option<String>,
     /// Whether the store has what the file has not.
     unwritten: bool,
+    /// Whether the file names every time: one that does not means others when it is touched.
+    complete: Complete,
     /// Not before this time is writing tried again.
     retry_at: u64,
     /// The last thing said about the file, so that it is said once.
@@ -95,11 +97,12 @@ impl Keeper {
             settling: None,
             fault: None,
             unwritten: false,
+            complete: Complete::Yes,
             retry_at: 0,
             told: None,
         };
         let warnings = match keeper.first_reading(&mut kept, seconds(now)) {
-            Ok(Reading { unknown, .. }) => unknown.map(|route| {
+            Ok(unknown) => unknown.map(|route| {
                 let found = unknown_route(path, &route);
                 Problem::warning(config.line, FILE_KEY, found, "the name of a route")
             }),
@@ -123,16 +126,19 @@ impl Keeper {
         self.changed.subscribe()
     }
 
-    /// Writes the file, where there is none yet.
+    /// Writes the file, where there is none yet or where it left out a time: what was meant at
+    /// this start is what is meant at the next.
     ///
     /// # Errors
-    /// It cannot be written: better known at the start than at the first revocation.
+    /// There is none and it cannot be written: better known at the start than at the first
+    /// revocation.
     pub fn begin(&self, now: SystemTime) -> std::io::Result<()> {
         let Some(file) = &self.file else {
             return Ok(());
         };
         let kept = &mut *file.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.stamp.is_some() {
+            self.persist_if_due(kept, seconds(now));
             return Ok(());
         }
         self.persist(kept, seconds(now)).map_err(|why| {
@@ -150,7 +156,10 @@ impl Keeper {
         };
         let parsed = Entry::parse(text, defaults).and_then(|(entry, _)| {
             self.check_route(&entry)?;
-            Ok(entry)
+            match entry.is_alive(now) {
+                true => Ok(entry),
+                false => Err(PASSED.to_owned()),
+            }
         });
         let entry = match parsed {
             Ok(entry) => entry,
@@ -210,22 +219,20 @@ impl Keeper {
     }
 
     /// The store is empty before.
-    fn first_reading(&self, kept: &mut Kept, now: u64) -> Result<Reading, Fault> {
+    fn first_reading(&self, kept: &mut Kept, now: u64) -> Result<Option<String>, Fault> {
         match file::look(&kept.path)? {
             Some(_) => self.read(kept, now),
             None => {
                 // The folder must be there; the file is written at the start.
                 std::fs::read_dir(file::folder(&kept.path))?;
-                Ok(Reading {
-                    unknown: None,
-                    complete: Complete::Yes,
-                })
+                Ok(None)
             }
         }
     }
 
-    /// Puts what the file says in place of the store's content.
-    fn read(&self, kept: &mut Kept, now: u64) -> Result<Reading, Fault> {
+    /// Puts what the file says in place of the store's content. Returns the first name of a
+    /// route in it that does not exist.
+    fn read(&self, kept: &mut Kept, now: u64) -> Result<Option<String>, Fault> {
         let content = file::read(&kept.path, self.store.max_entries, self.keep, now)?;
         let unknown = content.entries.iter().find_map(|entry| {
             let route = entry.route()?;
@@ -236,13 +243,12 @@ impl Keeper {
         if kept.unwritten {
             entries.extend(self.store.alive(now));
         }
-        self.store.replace(entries);
+        let replaced = self.store.replace(entries);
+        replaced.map_err(|Full { max_entries }| Fault::Together(max_entries))?;
         kept.stamp = Some(content.stamp);
+        kept.complete = content.complete;
         kept.fault = None;
-        Ok(Reading {
-            unknown,
-            complete: content.complete,
-        })
+        Ok(unknown)
     }
 
     /// One look at the file: is it another, and does it have everything?
@@ -250,31 +256,28 @@ impl Keeper {
         match file::look(&kept.path) {
             Ok(Some(stamp)) if Some(stamp) == kept.stamp => {
                 kept.settling = None;
-                if kept.unwritten && kept.fault.is_none() && now >= kept.retry_at {
-                    self.persist_or_warn(kept, now);
-                }
+                self.persist_if_due(kept, now);
             }
-            // Somebody may be in the middle of writing it: it is read when it has rested.
-            Ok(Some(stamp)) if kept.settling.replace(stamp) != Some(stamp) => {}
-            Ok(Some(stamp)) => {
-                if self.read_again(kept, stamp, now) == Complete::No {
-                    // So that the times that were chosen now are those after a restart, too.
-                    self.persist_or_warn(kept, now);
-                }
-            }
+            Ok(Some(stamp)) if kept.is_settling(stamp) => {}
+            // Written is only at a later look: who is still at it would write into the old file.
+            Ok(Some(stamp)) => self.read_again(kept, stamp, now),
             Ok(None) => {
                 kept.stamp = None;
+                kept.settling = None;
                 kept.fault = None;
-                kept.warn("it is gone; what was revoked stays so, and the next one writes it anew");
+                match kept.unwritten {
+                    true => self.persist_if_due(kept, now),
+                    false => kept.warn(GONE),
+                }
             }
             Err(error) => kept.warn(&error.to_string()),
         }
     }
 
-    fn read_again(&self, kept: &mut Kept, stamp: Stamp, now: u64) -> Complete {
+    fn read_again(&self, kept: &mut Kept, stamp: Stamp, now: u64) {
         kept.settling = None;
         match self.read(kept, now) {
-            Ok(Reading { unknown, complete }) => {
+            Ok(unknown) => {
                 self.tell();
                 kept.told = None;
                 let path = kept.path.display().to_string();
@@ -286,20 +289,21 @@ impl Keeper {
                 if let Some(route) = unknown {
                     kept.warn(&unknown_route(&kept.path, &route));
                 }
-                complete
             }
             Err(fault) => {
                 // It is looked at again when it is another.
                 kept.stamp = Some(stamp);
                 kept.fault = Some(fault.to_string());
                 kept.warn(&format!("{fault}; what was revoked before stays so"));
-                Complete::Yes
             }
         }
     }
 
-    fn persist_or_warn(&self, kept: &mut Kept, now: u64) {
-        if let Err(why) = self.persist(kept, now) {
+    /// Writes what the file lacks, unless it is wrong or could not be written a moment ago.
+    fn persist_if_due(&self, kept: &mut Kept, now: u64) {
+        let lacks = kept.unwritten || kept.complete == Complete::No;
+        let is_due = lacks && kept.fault.is_none() && now >= kept.retry_at;
+        if is_due && let Err(why) = self.persist(kept, now) {
             kept.warn(&why);
         }
     }
@@ -308,7 +312,10 @@ impl Keeper {
     fn persist(&self, kept: &mut Kept, now: u64) -> Result<(), String> {
         let written = self.try_persist(kept, now);
         match &written {
-            Ok(()) => kept.unwritten = false,
+            Ok(()) => {
+                kept.unwritten = false;
+                kept.complete = Complete::Yes;
+            }
             Err(_) => kept.retry_at = now.saturating_add(RETRY_AFTER),
         }
         written
@@ -332,6 +339,15 @@ impl Keeper {
 }
 
 impl Kept {
+    /// Whether somebody may be in the middle of writing this content: it is read when it has
+    /// rested, or when waiting for that has taken too long.
+    fn is_settling(&mut self, stamp: Stamp) -> bool {
+        let (before, looks) = self.settling.unzip();
+        let looks = looks.unwrap_or(0) + 1;
+        self.settling = Some((stamp, looks));
+        before != Some(stamp) && looks < MOST_LOOKS
+    }
+
     fn warn(&mut self, what: &str) {
         if self.told.as_deref() != Some(what) {
             let path = self.path.display().to_string();
@@ -339,13 +355,6 @@ impl Kept {
             self.told = Some(what.to_owned());
         }
     }
-}
-
-/// What was found in the file.
-struct Reading {
-    /// The first name of a route that does not exist.
-    unknown: Option<String>,
-    complete: Complete,
 }
 
 fn unknown_route(path: &Path, route: &str) -> String {
@@ -369,9 +378,20 @@ const FILE_KEY: &str = "revocation.file";
 const FILE: &str = "a file that this process may read and replace, in a folder that is there, \
                     with an object such as {\"sub\":\"alice\"} on each line";
 
+/// What is said of an entry that is forgotten at once.
+const PASSED: &str = "`exp` has passed by 5 minutes or more: such an entry revokes nobody (it is \
+                      in seconds since 1970)";
+
+/// What is said when there is no file any longer.
+const GONE: &str = "it is gone; what was revoked stays so, and the next one writes it anew";
+
 /// Looking costs a system call. Two looks make a change count, and then a session has the rest
 /// of a second to end.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Looks that make a change count though each found another: the second would leave nobody the
+/// time to write, the fourth no session the time to end.
+const MOST_LOOKS: u32 = 3;
 
 /// Seconds.
 const PURGE_EVERY: u64 = 60;

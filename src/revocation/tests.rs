@@ -159,7 +159,7 @@ fn who_was_admitted_before_goes_even_if_the_issuers_clock_is_ahead() {
     insert(r#"{"sub":"carol"}"#);
     assert!(!store.refuses(&later, NOW + 1));
     // What was there is no younger for being put there again.
-    store.replace(store.alive(NOW));
+    store.replace(store.alive(NOW)).expect("room");
     assert!(store.refuses(&live, NOW + 1) && !store.refuses(&later, NOW + 1));
 }
 
@@ -222,6 +222,21 @@ fn a_full_store_takes_no_more_but_prolongs_and_makes_room() {
     // The first has expired by then, leeway included.
     insert(r#"{"jti":"c"}"#, NOW + 301).expect("room");
     assert_eq!(store.len(NOW + 301), 2);
+}
+
+#[test]
+fn a_store_takes_others_in_place_of_all_but_no_more_than_it_has_room_for() {
+    let store = Store::new(2, Vec::new());
+    let all = |jtis: &[&str]| -> Vec<Entry> {
+        let text = |jti: &&str| entry(&format!(r#"{{"jti":"{jti}"}}"#));
+        jtis.iter().map(text).collect()
+    };
+    // Those that name the same are one.
+    store.replace(all(&["a", "b", "a"])).expect("room");
+    store.replace(all(&["c", "d", "e"])).expect_err("no room");
+    assert_eq!(store.alive(NOW), all(&["a", "b"]));
+    store.replace(all(&["c"])).expect("room");
+    assert_eq!(store.alive(NOW), all(&["c"]));
 }
 
 #[test]

@@ -231,6 +231,12 @@ async fn what_cannot_be_revoked_is_told_with_the_reason() {
             "it is not a JSON object: EOF while parsing a value",
         ),
         (r#"{"route":"chta"}"#, 400, "there is no route `chta`"),
+        (
+            r#"{"sub":"alice","exp":5}"#,
+            400,
+            "`exp` has passed by 5 minutes or more: such an entry revokes nobody (it is in \
+             seconds since 1970)",
+        ),
     ] {
         let answered = revoke_with(admin, "", body).await;
         assert_eq!(answered.status(), status, "{body}");

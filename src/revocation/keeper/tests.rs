@@ -37,6 +37,11 @@ impl Folder {
             .collect()
     }
 
+    /// While there is a folder of that name, no file can be written beside the one that is.
+    fn in_the_way(&self) -> PathBuf {
+        self.0.join(".revoked.jsonl.new")
+    }
+
     fn load(&self) -> Result<(Keeper, Vec<Problem>), Vec<Problem>> {
         self.load_with(self.path(), 3)
     }
@@ -81,12 +86,19 @@ fn refuses(keeper: &Keeper, sub: &str) -> bool {
     keeper.store.refuses(&marks, seconds(now()))
 }
 
+fn look_at(keeper: &Keeper, now: u64) {
+    let file = keeper.file.as_ref().expect("a file");
+    keeper.look_after(&mut file.lock().expect("no panic"), now);
+}
+
+fn look(keeper: &Keeper) {
+    look_at(keeper, seconds(now()));
+}
+
 /// As many looks as it takes for a change to count.
 fn look_twice(keeper: &Keeper) {
-    let file = keeper.file.as_ref().expect("a file");
-    for _ in 0..2 {
-        keeper.look_after(&mut file.lock().expect("no panic"), seconds(now()));
-    }
+    look(keeper);
+    look(keeper);
 }
 
 fn told(keeper: &Keeper) -> Option<String> {
@@ -99,6 +111,12 @@ fn revoke(keeper: &Keeper, text: &str) {
     assert!(matches!(outcome, Outcome::Revoked(_)), "{outcome:?}");
 }
 
+/// Revokes where that cannot be written.
+fn revoke_unwritten(keeper: &Keeper, text: &str) {
+    let outcome = keeper.revoke(text.as_bytes(), now());
+    assert!(matches!(outcome, Outcome::Unwritten(..)), "{outcome:?}");
+}
+
 #[test]
 fn what_is_revoked_stays_so_over_a_restart() {
     let folder = Folder::new();
@@ -108,7 +126,11 @@ fn what_is_revoked_stays_so_over_a_restart() {
     revoke(&keeper, r#"{"sub":"alice"}"#);
     assert!(changes.has_changed().expect("the keeper is there"));
     let text = folder.text();
-    revoke(&keeper, r#"{"sub":"alice","before":1,"exp":1}"#);
+    let soon = seconds(now()) + 1;
+    revoke(
+        &keeper,
+        &format!(r#"{{"sub":"alice","before":1,"exp":{soon}}}"#),
+    );
     assert_eq!(folder.text(), text, "nothing new");
     drop(keeper);
     let again = folder.started();
@@ -118,6 +140,45 @@ fn what_is_revoked_stays_so_over_a_restart() {
     assert_eq!(folder.names(), ["revoked.jsonl"]);
     let mode = fs::metadata(folder.path()).expect("a file").permissions();
     assert_eq!(mode.mode() & 0o777, 0o600);
+}
+
+#[test]
+fn times_that_were_left_out_are_written_down_at_the_start_and_so_stay() {
+    let folder = Folder::new();
+    let line = "{\"sub\":\"alice\"}\n";
+    fs::write(folder.path(), line).expect("written");
+    let written_at = now() - Duration::from_secs(100);
+    let file = fs::File::options().write(true).open(folder.path());
+    let file = file.expect("a file");
+    file.set_modified(written_at).expect("set");
+    drop(folder.load().expect("it loads"));
+    assert_eq!(folder.text(), line, "nothing has begun");
+    drop(folder.started());
+    let (before, exp) = (seconds(written_at), seconds(written_at) + 1000);
+    let text = folder.text();
+    let whole = format!("{{\"before\":{before},\"exp\":{exp},\"sub\":\"alice\"}}\n");
+    assert_eq!(text, whole);
+    // Another line later is not about her.
+    fs::write(folder.path(), format!("{text}{{\"sub\":\"bob\"}}\n")).expect("written");
+    let keeper = folder.started();
+    assert!(refuses(&keeper, "alice") && refuses(&keeper, "bob"));
+    let newer = Marks::new(0, None, Some("alice"), None, Some(before + 1), u64::MAX);
+    assert!(!keeper.store.refuses(&newer, seconds(now())));
+}
+
+#[test]
+fn times_that_cannot_be_written_down_are_no_reason_not_to_start() {
+    let folder = Folder::new();
+    fs::write(folder.path(), "{\"sub\":\"alice\"}\n").expect("written");
+    fs::create_dir(folder.in_the_way()).expect("a folder");
+    let keeper = folder.started();
+    assert!(refuses(&keeper, "alice"));
+    let what = told(&keeper).expect("a warning");
+    assert!(what.starts_with("it cannot be written"), "{what}");
+    fs::remove_dir(folder.in_the_way()).expect("removed");
+    look_at(&keeper, seconds(now()) + RETRY_AFTER);
+    assert!(folder.text().contains("before"), "{}", folder.text());
+    assert_eq!(told(&keeper), None);
 }
 
 #[test]
@@ -200,13 +261,13 @@ fn a_file_edited_by_hand_counts_when_it_has_rested() {
     let mut changes = keeper.changes();
     changes.mark_unchanged();
     fs::write(folder.path(), "{\"sub\":\"alice\"}\n").expect("written");
-    let file = keeper.file.as_ref().expect("a file");
-    keeper.look_after(&mut file.lock().expect("no panic"), seconds(now()));
+    look(&keeper);
     assert!(!refuses(&keeper, "alice"), "somebody may still be writing");
-    keeper.look_after(&mut file.lock().expect("no panic"), seconds(now()));
+    look(&keeper);
     assert!(refuses(&keeper, "alice"));
     assert!(changes.has_changed().expect("the keeper is there"));
     // The times that were meant are written down, and so stay.
+    look(&keeper);
     let written = folder.text();
     assert!(
         written.contains("\"before\":") && written.contains("\"exp\":"),
@@ -218,6 +279,22 @@ fn a_file_edited_by_hand_counts_when_it_has_rested() {
     fs::write(folder.path(), "").expect("written");
     look_twice(&keeper);
     assert!(!refuses(&keeper, "alice"));
+}
+
+#[test]
+fn a_file_that_keeps_changing_counts_all_the_same() {
+    let folder = Folder::new();
+    let keeper = folder.started();
+    let mut text = "{\"sub\":\"alice\"}\n".to_owned();
+    for looks in 1..=2 * MOST_LOOKS {
+        text.push('\n');
+        fs::write(folder.path(), &text).expect("written");
+        look(&keeper);
+        assert_eq!(refuses(&keeper, "alice"), looks >= MOST_LOOKS, "{looks}");
+        assert_eq!(folder.text(), text, "somebody may still be writing");
+    }
+    look(&keeper);
+    assert!(folder.text().contains("before"), "{}", folder.text());
 }
 
 #[test]
@@ -247,10 +324,40 @@ fn a_file_that_breaks_while_running_changes_nothing_until_it_is_mended() {
     look_twice(&keeper);
     assert!(refuses(&keeper, "alice") && refuses(&keeper, "bob"));
     assert_eq!(told(&keeper), None);
-    let file = keeper.file.as_ref().expect("a file");
-    let later = seconds(now()) + RETRY_AFTER;
-    keeper.look_after(&mut file.lock().expect("no panic"), later);
+    look_at(&keeper, seconds(now()) + RETRY_AFTER);
     assert!(folder.text().contains("bob"), "{}", folder.text());
+}
+
+#[test]
+fn a_file_and_what_it_lacks_are_not_taken_together_where_they_are_too_many() {
+    let folder = Folder::new();
+    let keeper = folder.started();
+    revoke(&keeper, r#"{"sub":"a"}"#);
+    let [a, b, c] = ["a", "b", "c"].map(|sub| format!("{{\"sub\":\"{sub}\",\"before\":1}}\n"));
+    fs::create_dir(folder.in_the_way()).expect("a folder");
+    revoke_unwritten(&keeper, r#"{"sub":"d"}"#);
+    fs::remove_dir(folder.in_the_way()).expect("removed");
+    let many = [&*a, &b, &c].concat();
+    fs::write(folder.path(), &many).expect("written");
+    look_twice(&keeper);
+    assert_eq!(
+        told(&keeper).as_deref(),
+        Some(
+            "with what was revoked and could not be written, it makes more than 3 entries \
+             (`revocation.max_entries`); what was revoked before stays so"
+        )
+    );
+    look_at(&keeper, seconds(now()) + RETRY_AFTER);
+    assert_eq!(folder.text(), many, "it is not written over");
+    assert!(refuses(&keeper, "a") && refuses(&keeper, "d"));
+    assert!(!refuses(&keeper, "b"));
+    // With a line less there is room for all, now and after a restart.
+    fs::write(folder.path(), [&*a, &b].concat()).expect("written");
+    look_twice(&keeper);
+    look_at(&keeper, seconds(now()) + RETRY_AFTER);
+    drop(keeper);
+    let again = folder.started();
+    assert!(["a", "b", "d"].iter().all(|sub| refuses(&again, sub)));
 }
 
 #[test]
@@ -276,6 +383,25 @@ fn a_file_that_goes_takes_nothing_back() {
     revoke(&keeper, r#"{"sub":"bob"}"#);
     let text = folder.text();
     assert!(text.contains("alice") && text.contains("bob"), "{text}");
+}
+
+#[test]
+fn a_file_that_goes_before_all_is_in_it_is_written_anew() {
+    let folder = Folder::new();
+    let keeper = folder.started();
+    fs::create_dir(folder.in_the_way()).expect("a folder");
+    revoke_unwritten(&keeper, r#"{"sub":"alice"}"#);
+    fs::remove_file(folder.path()).expect("removed");
+    let later = seconds(now()) + RETRY_AFTER;
+    look_at(&keeper, later);
+    let what = told(&keeper).expect("a warning");
+    assert!(what.starts_with("it cannot be written"), "{what}");
+    fs::remove_dir(folder.in_the_way()).expect("removed");
+    look_at(&keeper, later);
+    assert!(!folder.path().exists(), "it was tried a moment ago");
+    look_at(&keeper, later + RETRY_AFTER);
+    assert!(folder.text().contains("alice"), "{}", folder.text());
+    assert_eq!(told(&keeper), None);
 }
 
 #[test]
@@ -310,17 +436,26 @@ fn a_rest_of_a_crash_is_in_nobodys_way() {
 fn only_what_can_be_meant_is_revoked() {
     let folder = Folder::new();
     let keeper = folder.started();
+    let passed = format!(r#"{{"sub":"a","exp":{}}}"#, seconds(now()) - 300);
     for (text, why) in [
         (r#"{"route":"chta"}"#, "there is no route `chta`"),
         (r#"{"sub":"a","route":"chta"}"#, "there is no route `chta`"),
         (r#"{"route":"open"}"#, "the route `open` asks for no token"),
         ("{}", "none of `jti`, `sub` and `route`"),
+        (
+            &passed,
+            "`exp` has passed by 5 minutes or more: such an entry revokes nobody (it is in \
+             seconds since 1970)",
+        ),
     ] {
         match keeper.revoke(text.as_bytes(), now()) {
             Outcome::Malformed(what) => assert_eq!(what, why),
             other => panic!("{text}: {other:?}"),
         }
     }
+    // Where clocks differ, a token may still be taken that has expired.
+    let just = seconds(now()) - 290;
+    revoke(&keeper, &format!(r#"{{"sub":"a","exp":{just}}}"#));
     for sub in ["a", "b", "c"] {
         revoke(&keeper, &format!(r#"{{"sub":"{sub}"}}"#));
     }
