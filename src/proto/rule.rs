@@ -8,6 +8,7 @@ use std::fmt;
 
 use crate::proto::json::{Found, Malformed, Place, Places, Value, exact_integer};
 use crate::proto::limits::Quota;
+use crate::proto::token::Masked;
 
 /// Everything a route looks for in the messages of its clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,7 +154,7 @@ pub enum Verdict {
     /// It does not.
     Refuse(Refusal, Objection),
     /// It is for the edge, and brings this token, or none.
-    Refresh(Option<String>),
+    Refresh(Option<Masked>),
 }
 
 /// What is wrong with a message. Rules are counted from one, as in the configuration.
@@ -194,7 +195,7 @@ impl Inspection {
             && matches!(found.at(refresh.field), Value::Text(text) if *text == *refresh.equals)
         {
             return Verdict::Refresh(match found.at(refresh.token) {
-                Value::Text(token) => Some(token.clone().into_owned()),
+                Value::Text(token) => Some(Masked(token.clone().into_owned())),
                 _ => None,
             });
         }

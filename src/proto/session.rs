@@ -31,7 +31,7 @@ use crate::proto::limits::Meter;
 use crate::proto::pipe::Pipe;
 use crate::proto::policy::Policy;
 use crate::proto::side::{Side, Sides};
-use crate::proto::token::Collector;
+use crate::proto::token::{Collector, Masked};
 
 /// Masking keys for the frames the edge itself sends to the upstream: unpredictable, each
 /// used once (RFC 6455 §5.3).
@@ -48,9 +48,9 @@ pub struct MaskKeys {
 pub enum Event {
     /// The first message is complete: verify the token in it, then call
     /// [`Session::handle_token`].
-    VerifyToken(String),
+    VerifyToken(Masked),
     /// The client brought a new token: verify it, then call [`Session::handle_refreshed`].
-    VerifyRefresh(String),
+    VerifyRefresh(Masked),
     /// The token is good: dial, then call [`Session::handle_dialed`].
     Dial,
     /// Everything is over: drop both connections.
@@ -88,10 +88,10 @@ enum Phase {
     /// Boxed, since it is the largest and the first to go.
     AwaitToken(Box<AwaitToken>),
     AwaitVerdict {
-        first_message: String,
+        first_message: Masked,
     },
     AwaitUpstream {
-        first_message: String,
+        first_message: Masked,
     },
     Relaying,
     Closing(Closing),
@@ -290,10 +290,11 @@ impl Session {
             TokenVerdict::Forbidden => self.fail(Cause::AdmissionForbidden, now),
             TokenVerdict::Unavailable => self.fail(Cause::AdmissionUnavailable, now),
             TokenVerdict::Admitted(admitted) => {
-                let first_message = std::mem::take(first_message);
+                let Masked(first_message) = std::mem::take(first_message);
                 self.keep(admitted);
                 match self.judge_forwarded(first_message, now) {
                     Ok(first_message) => {
+                        let first_message = Masked(first_message);
                         self.phase = Phase::AwaitUpstream { first_message };
                         self.event = Some(Event::Dial);
                     }
@@ -312,7 +313,7 @@ impl Session {
             self.fail(Cause::DialFailed(failure), now);
             return;
         }
-        let first_message = std::mem::take(first_message);
+        let Masked(first_message) = std::mem::take(first_message);
         self.phase = Phase::Relaying;
         self.legs.upstream = Leg::new(true);
         self.inputs.downstream.mode = Mode::Relay;

@@ -2,16 +2,21 @@
 //!
 //! Does not know what a token looks like; that is `auth`'s.
 
+use std::fmt;
+
 use crate::proto::frame::{Header, OpCode, apply_mask};
 use crate::proto::message::{Kind, MaxSizes, Message, MessageError};
 
 /// The first message, as far as it has come.
-#[derive(Debug)]
 pub struct Collector {
     message: Message,
     payload: Vec<u8>,
     max_size: usize,
 }
+
+/// Text that is a token, or may hold one.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Masked(pub String);
 
 /// Why the first message will not do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +25,30 @@ pub enum CollectError {
     NotText,
     /// Order of frames, or size.
     Message(MessageError),
+}
+
+impl fmt::Debug for Masked {
+    /// Shows the length.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "*** ({} bytes)", self.0.len())
+    }
+}
+
+impl From<&str> for Masked {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Collector {
+    /// Without what was collected.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collector")
+            .field("message", &self.message)
+            .field("collected", &self.payload.len())
+            .field("max_size", &self.max_size)
+            .finish()
+    }
 }
 
 impl Collector {
@@ -81,6 +110,15 @@ mod tests {
             mask: Some([0; 4]),
             len,
         }
+    }
+
+    #[test]
+    fn nothing_printable_shows_a_token() {
+        let token = "eyJhbGciOiJIUzI1NiJ9";
+        let mut collector = Collector::new(100);
+        collector.push(token.as_bytes(), [0; 4], 0);
+        let shown = format!("{:?} {:?}", Masked::from(token), collector);
+        assert!(!shown.contains("eyJ") && !shown.contains("101"), "{shown}");
     }
 
     #[test]

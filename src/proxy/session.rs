@@ -14,6 +14,7 @@ use crate::drain::Seat;
 use crate::http::Opened;
 use crate::proto::cause::DialFailure;
 use crate::proto::session::{Admitted, Event, MaskKeys, Session, Summary, TokenVerdict};
+use crate::proto::token::Masked;
 use crate::proxy::granting::Pending;
 use crate::proxy::{Bearer, Held, Worker, random};
 use crate::relay::{Relay, Stop};
@@ -130,13 +131,13 @@ impl Running {
         Box::pin(async move {
             let stop = Rc::clone(&self.held.seat.handle);
             match event {
-                Event::VerifyToken(first_message) => {
+                Event::VerifyToken(Masked(first_message)) => {
                     let verdict = self.verify(first_message);
                     if let Some(verdict) = unless_stopped(&stop, verdict).await {
                         relay.session_mut().handle_token(verdict, now());
                     }
                 }
-                Event::VerifyRefresh(token) => {
+                Event::VerifyRefresh(Masked(token)) => {
                     let verdict = self.renew(relay, token).await;
                     relay.session_mut().handle_refreshed(verdict, now());
                 }

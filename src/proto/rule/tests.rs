@@ -296,7 +296,7 @@ fn a_message_of_the_shape_brings_its_token_before_any_rule_is_asked() {
     ] {
         assert_eq!(
             inspection.judge(message, &Grants::default()),
-            Verdict::Refresh(token.map(str::to_owned)),
+            Verdict::Refresh(token.map(Masked::from)),
             "{message}"
         );
     }

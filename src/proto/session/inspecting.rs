@@ -22,6 +22,7 @@ use crate::proto::pipe::Ends;
 use crate::proto::policy::Policy;
 use crate::proto::rule::{Action, Grants, Inspection, Objection, Refusal, Verdict};
 use crate::proto::side::Side;
+use crate::proto::token::Masked;
 
 /// What a session keeps in order to look into messages.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ enum Whole {
 enum Outcome {
     Pass,
     TakeOut,
-    Refresh(Option<String>),
+    Refresh(Option<Masked>),
     WaitUntil(Instant),
     Fail(Cause),
 }
@@ -259,7 +260,7 @@ impl Session {
     }
 
     /// A new token came. What comes behind it waits for the verdict.
-    fn refresh(&mut self, token: Option<String>, now: Instant) -> Step {
+    fn refresh(&mut self, token: Option<Masked>, now: Instant) -> Step {
         if !matches!(self.phase, Phase::Relaying) {
             return Step::Again;
         }

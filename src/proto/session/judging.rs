@@ -16,7 +16,7 @@ use crate::proto::limits::OnExcess;
 use crate::proto::message::{Kind, MaxSizes, MessageError, Place};
 use crate::proto::pipe::Ends;
 use crate::proto::side::Side;
-use crate::proto::token::CollectError;
+use crate::proto::token::{CollectError, Masked};
 use crate::proto::utf8::{NotUtf8, Utf8};
 
 /// Whether judging goes on.
@@ -217,13 +217,13 @@ impl Session {
                     .as_ref()
                     .is_some_and(|f| f.forward)
                 {
-                    text.clone()
+                    Masked(text.clone())
                 } else {
-                    String::new()
+                    Masked::default()
                 };
                 self.phase = Phase::AwaitVerdict { first_message };
                 self.inputs.downstream.mode = Mode::Hold;
-                self.event = Some(Event::VerifyToken(text));
+                self.event = Some(Event::VerifyToken(Masked(text)));
                 Step::Wait
             }
             Err(_) => self.misbehaved(Side::Downstream, Misbehaviour::TextNotUtf8, now),

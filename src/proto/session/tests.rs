@@ -33,10 +33,7 @@ fn awaiting_token() -> Sim {
 /// A session whose token was good.
 fn admitted(mut sim: Sim) -> Sim {
     sim.send(Downstream, &frame(Downstream, OpCode::Text, b"token"));
-    assert_eq!(
-        sim.events.pop(),
-        Some(Event::VerifyToken("token".to_owned()))
-    );
+    assert_eq!(sim.events.pop(), Some(Event::VerifyToken("token".into())));
     sim.session
         .handle_token(TokenVerdict::Admitted(Admitted::default()), sim.now);
     sim.drive();
@@ -364,7 +361,7 @@ mod first_messages {
             Downstream,
             &fragment(Downstream, Fin::Final, OpCode::Continuation, b"ken"),
         );
-        assert_eq!(sim.events, [Event::VerifyToken("token".to_owned())]);
+        assert_eq!(sim.events, [Event::VerifyToken("token".into())]);
         assert_eq!(sim.seen(Downstream)[0].opcode, OpCode::Pong);
         assert_eq!(sim.seen(Downstream)[0].payload, b"?");
         assert!(sim.wires.upstream.taken.is_empty());

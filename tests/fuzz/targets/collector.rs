@@ -71,7 +71,7 @@ fuzz_target!(|input: Input<'_>| {
     let summary = world.session.summary();
     match (input.message.len() <= MAX_SIZE, std::str::from_utf8(input.message)) {
         (true, Ok(text)) => {
-            assert_eq!(world.asked, Some(Event::VerifyToken(text.to_owned())));
+            assert_eq!(world.asked, Some(Event::VerifyToken(text.into())));
             let pongs = world.wires.downstream.seen.whole().len();
             assert!(pongs <= pings, "pongs to nobody");
         }

@@ -559,7 +559,7 @@ mod refreshing {
 
     fn asked(sim: &mut Sim) -> Option<String> {
         match sim.events.pop() {
-            Some(Event::VerifyRefresh(token)) => Some(token),
+            Some(Event::VerifyRefresh(token)) => Some(token.0),
             Some(other) => panic!("{other:?}"),
             None => None,
         }
