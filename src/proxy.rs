@@ -10,56 +10,29 @@ pub mod granting;
 mod judging;
 mod session;
 pub mod web_client;
+mod worker;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
-use crate::auth::{Admission, Authenticator};
-use crate::config::Config;
-use crate::drain::{Registry, Seat};
+use crate::auth::Admission;
+use crate::drain::Seat;
 use crate::http::{self, Accept, HeadLimits, NotOpened, Opened, Request};
-use crate::listener::{Accepted, Full, Permit, Permits};
+use crate::listener::{Accepted, Full, Permit};
 use crate::proto::handshake::reject::Reject;
 pub use crate::proxy::bearers::{Bearer, end_revoked};
-use crate::proxy::granting::{Grants, Pending};
+use crate::proxy::granting::Pending;
 use crate::proxy::judging::{Decision, Judged, decide, judge, pending};
 use crate::proxy::session::{Awaiting, Ready, admitted, spawn_session};
+pub use crate::proxy::worker::{Shared, Snapshot, Worker};
 use crate::relay::Stop;
-use crate::revocation::Store;
-use crate::route::Routes;
-use crate::telemetry::{Telemetry, chain};
+use crate::telemetry::chain;
 use crate::tls::{Acceptor, Downstream};
-use crate::upstream::{Connected, DialFailed, DialRequest, Scheme, Upstream};
-
-/// What the connections of one worker share.
-#[derive(Debug)]
-pub struct Worker {
-    /// The configuration.
-    pub config: Arc<Config>,
-    /// Hosts, paths and origins.
-    pub routes: Arc<Routes>,
-    /// By the route's index.
-    pub authenticators: Arc<[Authenticator]>,
-    /// What a good token is still subject to, by the route's index.
-    pub grants: Arc<Grants>,
-    /// By the upstream's index.
-    pub upstreams: Vec<Upstream>,
-    /// The caps, shared with the other workers.
-    pub permits: Permits,
-    /// Counters and records, shared with the other workers.
-    pub telemetry: Arc<Telemetry>,
-    /// The connections that are here.
-    pub registry: Registry<Stop>,
-    /// Those of them whose session has a token.
-    pub bearers: Registry<Bearer>,
-    /// The tokens that count no longer, shared with the other workers.
-    pub revocations: Arc<Store>,
-}
+use crate::upstream::{Connected, DialFailed, DialRequest, Scheme};
 
 /// How connections come in at one listener.
 #[derive(Debug)]
@@ -78,6 +51,8 @@ pub enum Entrance {
 /// What a connection holds from the accept to its end.
 struct Held {
     worker: Rc<Worker>,
+    /// What was in force at the accept.
+    snapshot: Rc<Snapshot>,
     peer: SocketAddr,
     seat: Seat<Stop>,
     _permit: Permit,
@@ -96,6 +71,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Rc<Entrance
         seat: worker.registry.enter(Stop::default()),
         peer: accepted.peer,
         _permit: permit,
+        snapshot: worker.snapshot(),
         worker,
     };
     let Some(stream) = terminate_tls(&held.worker, accepted.tcp, &entrance).await else {
@@ -106,10 +82,10 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Rc<Entrance
     } else {
         Scheme::Http
     };
-    let Some(mut client) = read_request(&held.worker, stream).await else {
+    let Some(mut client) = read_request(&held, stream).await else {
         return;
     };
-    let judged = match judge(&held.worker, &client) {
+    let judged = match judge(&held.snapshot, &client) {
         Ok(judged) => judged,
         Err(reject) => return refuse(&held, client, reject).await,
     };
@@ -162,8 +138,8 @@ async fn terminate_tls(worker: &Worker, tcp: TcpStream, entrance: &Entrance) -> 
 }
 
 /// Steps 3 and 4: one bounded request head, checked.
-async fn read_request(worker: &Worker, stream: Downstream) -> Option<Client> {
-    let limits = &worker.config.limits;
+async fn read_request(held: &Held, stream: Downstream) -> Option<Client> {
+    let limits = &held.snapshot.config().limits;
     let head = HeadLimits {
         deadline: tokio::time::Instant::now() + limits.request_head_timeout,
         max_head: limits.max_request_head,
@@ -172,7 +148,7 @@ async fn read_request(worker: &Worker, stream: Downstream) -> Option<Client> {
     match http::read_request(stream, &head).await {
         Ok(client) => Some(client),
         Err(why) => {
-            count_not_opened(worker, &why);
+            count_not_opened(&held.worker, &why);
             None
         }
     }
@@ -270,10 +246,13 @@ async fn grant_first(
     admission: &Admission,
     pending: &mut Pending,
 ) -> Option<Client> {
-    let Worker { grants, config, .. } = &*held.worker;
+    let snapshot = &held.snapshot;
+    let granting = snapshot
+        .grants()
+        .grant(snapshot.config(), index, admission, pending);
     let granted = tokio::select! {
         biased;
-        granted = Box::pin(grants.grant(config, index, admission, pending)) => granted,
+        granted = Box::pin(granting) => granted,
         why = client.abandoned() => {
             count_not_opened(&held.worker, &why);
             return None;
@@ -296,7 +275,7 @@ async fn dial_first(
     mut client: Client,
     request: &DialRequest,
 ) -> Option<(Client, Connected)> {
-    let upstream = held.worker.upstream_of(index)?;
+    let upstream = held.snapshot.upstream_of(index)?;
     let dialed = tokio::select! {
         dialed = upstream.dial(request) => dialed,
         why = client.abandoned() => {
@@ -315,13 +294,6 @@ async fn dial_first(
             }
             None
         }
-    }
-}
-
-impl Worker {
-    fn upstream_of(&self, route: usize) -> Option<&Upstream> {
-        let route = self.config.routes.get(route)?;
-        self.upstreams.get(route.upstream)
     }
 }
 

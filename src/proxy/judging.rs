@@ -10,7 +10,7 @@ use crate::proto::handshake::reject::Reject;
 use crate::proto::handshake::server::choose_subprotocol;
 use crate::proxy::granting::Pending;
 use crate::proxy::session::in_time;
-use crate::proxy::{Bearer, Client, Held, Worker, random};
+use crate::proxy::{Bearer, Client, Held, Snapshot, random};
 use crate::route::RouteEntry;
 use crate::telemetry::chain;
 use crate::upstream::{DialRequest, Scheme};
@@ -52,9 +52,10 @@ impl Judged {
 }
 
 /// Steps 5 and 6: the route, the origin, the subprotocol; and whether there is a token.
-pub(super) fn judge(worker: &Worker, client: &Client) -> Result<Judged, Reject> {
+pub(super) fn judge(snapshot: &Snapshot, client: &Client) -> Result<Judged, Reject> {
     let opening = client.opening();
-    let entry = worker
+    let entry = snapshot
+        .shared
         .routes
         .find(opening.host(), opening.path())
         .ok_or(Reject::NoRoute)?;
@@ -65,7 +66,7 @@ pub(super) fn judge(worker: &Worker, client: &Client) -> Result<Judged, Reject> 
     if chosen.is_none() && route.subprotocols_required {
         return Err(Reject::NoCommonSubprotocol);
     }
-    let authenticator = worker.authenticators.get(entry.index);
+    let authenticator = snapshot.authenticator(entry.index);
     let head = RequestHead {
         path_and_query: opening.path_and_query(),
         subprotocols: opening.subprotocols(),
@@ -95,9 +96,8 @@ fn check_origin(entry: &RouteEntry, fields: &[(&str, &[u8])]) -> Result<(), Reje
 
 /// Step 7. The reason of a refusal stays here.
 pub(super) async fn decide(held: &Held, judged: &Judged) -> Result<Decision, Reject> {
-    let worker = &held.worker;
-    let route = worker.config.routes.get(judged.index);
-    let authenticator = worker.authenticators.get(judged.index);
+    let route = held.snapshot.route(judged.index);
+    let authenticator = held.snapshot.authenticator(judged.index);
     let (Some(route), Some(authenticator)) = (route, authenticator) else {
         return Err(Reject::NoRoute);
     };
@@ -112,7 +112,8 @@ pub(super) async fn decide(held: &Held, judged: &Judged) -> Result<Decision, Rej
         None => Admission::anonymous(),
     };
     let at = SystemTime::now();
-    let bearer = worker
+    let bearer = held
+        .worker
         .seat(judged.index, &admission, &held.seat.handle, at)
         .map_err(|revoked| {
             tracing::debug!(route = route.name, reason = %revoked, "token refused");
@@ -141,9 +142,9 @@ pub(super) fn pending(
     client: &Client,
     scheme: Scheme,
 ) -> Option<Box<Pending>> {
-    let grants = &held.worker.grants;
-    let route = held.worker.config.routes.get(judged.index)?;
-    let authenticator = held.worker.authenticators.get(judged.index)?;
+    let grants = held.snapshot.grants();
+    let route = held.snapshot.route(judged.index)?;
+    let authenticator = held.snapshot.authenticator(judged.index)?;
     let opening = client.opening();
     let fields = client.fields();
     let replaced: Vec<&str> = route

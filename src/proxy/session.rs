@@ -16,7 +16,7 @@ use crate::proto::cause::DialFailure;
 use crate::proto::session::{Admitted, Event, MaskKeys, Session, Summary, TokenVerdict};
 use crate::proto::token::Masked;
 use crate::proxy::granting::Pending;
-use crate::proxy::{Bearer, Held, Worker, random};
+use crate::proxy::{Bearer, Held, random};
 use crate::relay::{Relay, Stop};
 use crate::revocation::Marks;
 use crate::telemetry::{Record, chain};
@@ -46,7 +46,7 @@ pub(super) fn spawn_session(
     opened: Opened<Downstream>,
     awaiting: Awaiting,
 ) {
-    let Some(route) = held.worker.config.routes.get(index) else {
+    let Some(route) = held.snapshot.route(index) else {
         return;
     };
     let Some(mask_keys) = random::<8>() else {
@@ -156,9 +156,8 @@ impl Running {
     fn record(self, summary: Summary) {
         let marks = self.bearer.as_ref().map(|bearer| &bearer.handle.marks);
         let subject = marks.and_then(Marks::sub).map(str::to_owned);
-        let worker = &self.held.worker;
-        let route = worker.config.routes.get(self.index);
-        worker.telemetry.record(&Record {
+        let route = self.held.snapshot.route(self.index);
+        self.held.worker.telemetry.record(&Record {
             id: self.id,
             route: route.map(|route| route.name.clone()).unwrap_or_default(),
             subject,
@@ -172,7 +171,7 @@ impl Running {
 
     /// Step 11. The reason of a refusal stays here.
     async fn verify(&mut self, first_message: String) -> TokenVerdict {
-        let Some(authenticator) = self.held.worker.authenticators.get(self.index) else {
+        let Some(authenticator) = self.held.snapshot.authenticator(self.index) else {
             return TokenVerdict::Refused;
         };
         let admitting = authenticator.admit_message(&first_message, SystemTime::now);
@@ -196,8 +195,11 @@ impl Running {
         let Some(pending) = &mut self.pending else {
             return TokenVerdict::Refused;
         };
-        let Worker { grants, config, .. } = &*self.held.worker;
-        match grants.grant(config, self.index, &admission, pending).await {
+        let snapshot = &self.held.snapshot;
+        let granting = snapshot
+            .grants()
+            .grant(snapshot.config(), self.index, &admission, pending);
+        match granting.await {
             Ok(()) => TokenVerdict::Admitted(admitted),
             Err(refused) => {
                 self.detail = Some(chain(&refused));
@@ -209,8 +211,8 @@ impl Running {
     /// A new token in place of the one that admitted the session, which goes on meanwhile and
     /// may end. What the upstream was told of the older one stands.
     async fn renew(&mut self, relay: &mut SessionRelay, token: String) -> TokenVerdict {
-        let worker = Rc::clone(&self.held.worker);
-        let Some(authenticator) = worker.authenticators.get(self.index) else {
+        let snapshot = Rc::clone(&self.held.snapshot);
+        let Some(authenticator) = snapshot.authenticator(self.index) else {
             return TokenVerdict::Refused;
         };
         let older = self.bearer.as_ref().map(|bearer| Rc::clone(&bearer.handle));
@@ -252,7 +254,7 @@ impl Running {
     async fn dial(&mut self) -> Result<(TcpStream, Bytes), DialFailure> {
         let (Some(pending), Some(upstream)) = (
             self.pending.take(),
-            self.held.worker.upstream_of(self.index),
+            self.held.snapshot.upstream_of(self.index),
         ) else {
             return Err(DialFailure::Unreachable);
         };
