@@ -29,7 +29,7 @@ use crate::proxy::granting::Pending;
 use crate::proxy::judging::{Decision, Judged, decide, judge, pending};
 use crate::proxy::session::{Awaiting, Ready, admitted, spawn_session};
 pub use crate::proxy::worker::{Shared, Snapshot, Worker};
-use crate::relay::Stop;
+use crate::relay::Handle;
 use crate::telemetry::chain;
 use crate::tls::{Acceptor, Downstream};
 use crate::upstream::{Connected, DialFailed, DialRequest, Scheme};
@@ -54,7 +54,7 @@ struct Held {
     /// What was in force at the accept.
     snapshot: Rc<Snapshot>,
     peer: SocketAddr,
-    seat: Seat<Stop>,
+    seat: Seat<Handle>,
     _permit: Permit,
 }
 
@@ -68,7 +68,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Rc<Entrance
         return;
     };
     let held = Held {
-        seat: worker.registry.enter(Stop::default()),
+        seat: worker.registry.enter(Handle::default()),
         peer: accepted.peer,
         _permit: permit,
         snapshot: worker.snapshot(),

@@ -7,11 +7,12 @@
 //!
 //! Knows byte streams and the session, and nothing of TLS, HTTP or tokens.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -20,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::unconstrained;
 use tokio::time::{Sleep, sleep_until};
 
+use crate::config::Route;
 use crate::proto::session::{Event, Session};
 use crate::proto::side::{Side, Sides};
 
@@ -35,10 +37,12 @@ thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Asks one session to end, from outside its task.
+/// Reaches one session from outside its task.
 #[derive(Debug, Default)]
-pub struct Stop {
-    requested: Cell<Option<Why>>,
+pub struct Handle {
+    ending: Cell<Option<Why>>,
+    /// The route, once there is a session.
+    route: OnceCell<Arc<Route>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -48,9 +52,19 @@ enum Why {
     Revoked,
 }
 
-impl Stop {
+impl Handle {
+    /// Says which route the session is of; only the first time counts.
+    pub fn belong_to(&self, route: &Arc<Route>) {
+        self.route.get_or_init(|| Arc::clone(route));
+    }
+
+    /// The route, as it was when the session began; `None`: there is no session yet.
+    pub fn route(&self) -> Option<&Arc<Route>> {
+        self.route.get()
+    }
+
     /// The session drains at its next wake-up, which is now.
-    pub fn request(&self) {
+    pub fn drain(&self) {
         self.wake_for(Why::Drained);
     }
 
@@ -61,10 +75,10 @@ impl Stop {
 
     /// Resolves when the session is to end. For whoever holds the session's task up; one that
     /// relays looks for itself.
-    pub async fn requested(&self) {
+    pub async fn ending(&self) {
         poll_fn(|cx| {
             self.register(cx.waker());
-            match self.requested.get() {
+            match self.ending.get() {
                 Some(_) => Poll::Ready(()),
                 None => Poll::Pending,
             }
@@ -74,8 +88,8 @@ impl Stop {
 
     fn wake_for(&self, why: Why) {
         // Who is thrown out is not told to come back, as one is whose edge restarts.
-        if self.requested.get() != Some(Why::Revoked) {
-            self.requested.set(Some(why));
+        if self.ending.get() != Some(Why::Revoked) {
+            self.ending.set(Some(why));
         }
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
@@ -120,7 +134,7 @@ pub struct Relay<D, U> {
     session: Session,
     downstream: Leg<D>,
     upstream: Option<Leg<U>>,
-    stop: Rc<Stop>,
+    handle: Rc<Handle>,
     timer: Option<Pin<Box<Sleep>>>,
     armed: Option<Instant>,
 }
@@ -131,12 +145,12 @@ where
     U: AsyncRead + AsyncWrite + Unpin,
 {
     /// A session on `downstream`, with the bytes that came behind its request head.
-    pub fn new(session: Session, downstream: D, early: Bytes, stop: Rc<Stop>) -> Self {
+    pub fn new(session: Session, downstream: D, early: Bytes, handle: Rc<Handle>) -> Self {
         Self {
             session,
             downstream: Leg::new(downstream, early),
             upstream: None,
-            stop,
+            handle,
             timer: None,
             armed: None,
         }
@@ -159,12 +173,12 @@ where
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let now = tokio::time::Instant::now().into_std();
-        match self.stop.requested.take() {
+        match self.handle.ending.take() {
             None => {}
             Some(Why::Drained) => self.session.handle_drain(now),
             Some(Why::Revoked) => self.session.handle_revoked(now),
         }
-        if self.stop.register(cx.waker()) {
+        if self.handle.register(cx.waker()) {
             // The timer would wake the task that polled before.
             self.armed = None;
         }

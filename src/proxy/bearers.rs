@@ -12,14 +12,14 @@ use tokio::task::yield_now;
 use crate::auth::Admission;
 use crate::drain::{Registry, Seat};
 use crate::proxy::Worker;
-use crate::relay::Stop;
+use crate::relay::Handle;
 use crate::revocation::{Marks, Store};
 
 /// A session as revocation knows it.
 #[derive(Debug)]
 pub struct Bearer {
     pub(super) marks: Marks,
-    stop: Rc<Stop>,
+    handle: Rc<Handle>,
 }
 
 /// The token is revoked.
@@ -34,7 +34,7 @@ impl Worker {
         &self,
         route: usize,
         admission: &Admission,
-        stop: &Rc<Stop>,
+        handle: &Rc<Handle>,
         clock: SystemTime,
     ) -> Result<Option<Seat<Bearer>>, Revoked> {
         // Every token expires; who brought none has no such time.
@@ -52,7 +52,7 @@ impl Worker {
         );
         let seat = self.bearers.enter(Bearer {
             marks,
-            stop: Rc::clone(stop),
+            handle: Rc::clone(handle),
         });
         match self.revocations.refuses(&seat.handle.marks, seconds(clock)) {
             true => Err(Revoked),
@@ -75,7 +75,7 @@ async fn sweep(bearers: &Registry<Bearer>, revocations: &Store) {
         let now = seconds(SystemTime::now());
         for bearer in portion {
             if revocations.refuses(&bearer.marks, now) {
-                bearer.stop.revoke();
+                bearer.handle.revoke();
             }
         }
         yield_now().await;

@@ -17,7 +17,7 @@ use crate::proto::session::{Admitted, Event, MaskKeys, Session, Summary, TokenVe
 use crate::proto::token::Masked;
 use crate::proxy::granting::Pending;
 use crate::proxy::{Bearer, Held, random};
-use crate::relay::{Relay, Stop};
+use crate::relay::{Handle, Relay};
 use crate::revocation::Marks;
 use crate::telemetry::{Record, chain};
 use crate::tls::Downstream;
@@ -66,11 +66,12 @@ pub(super) fn spawn_session(
             Session::admitted(policy, ready.admitted.clone(), mask_keys, now())
         }
     };
-    let stop = Rc::clone(&held.seat.handle);
+    let handle = Rc::clone(&held.seat.handle);
+    handle.belong_to(route);
     if held.worker.registry.is_draining() {
-        stop.request();
+        handle.drain();
     }
-    let mut relay = Relay::new(session, opened.stream, opened.early, stop);
+    let mut relay = Relay::new(session, opened.stream, opened.early, handle);
     let mut running = Running {
         id: String::new(),
         index,
@@ -129,11 +130,11 @@ impl Running {
         event: Event,
     ) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
         Box::pin(async move {
-            let stop = Rc::clone(&self.held.seat.handle);
+            let handle = Rc::clone(&self.held.seat.handle);
             match event {
                 Event::VerifyToken(Masked(first_message)) => {
                     let verdict = self.verify(first_message);
-                    if let Some(verdict) = unless_stopped(&stop, verdict).await {
+                    if let Some(verdict) = unless_stopped(&handle, verdict).await {
                         relay.session_mut().handle_token(verdict, now());
                     }
                 }
@@ -142,7 +143,7 @@ impl Running {
                     relay.session_mut().handle_refreshed(verdict, now());
                 }
                 Event::Dial => {
-                    if let Some(dialed) = unless_stopped(&stop, self.dial()).await {
+                    if let Some(dialed) = unless_stopped(&handle, self.dial()).await {
                         let dialed = dialed.map(|(stream, early)| relay.connect(stream, early));
                         relay.session_mut().handle_dialed(dialed, now());
                     }
@@ -244,8 +245,8 @@ impl Running {
     /// Takes the place of a session with this token, unless that was revoked.
     fn seat(&mut self, admission: &Admission) -> Result<Admitted, String> {
         let clock = SystemTime::now();
-        let (worker, stop) = (&self.held.worker, &self.held.seat.handle);
-        let bearer = worker.seat(self.index, admission, stop, clock);
+        let (worker, handle) = (&self.held.worker, &self.held.seat.handle);
+        let bearer = worker.seat(self.index, admission, handle, clock);
         self.bearer = bearer.map_err(|revoked| revoked.to_string())?;
         Ok(admitted(admission, clock))
     }
@@ -277,10 +278,10 @@ impl Running {
 
 /// What comes of `work`, which others are waited for with. `None`: the session is to end before;
 /// the relay hears why at its next turn.
-async fn unless_stopped<T>(stop: &Stop, work: impl Future<Output = T>) -> Option<T> {
+async fn unless_stopped<T>(handle: &Handle, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         biased;
-        () = stop.requested() => None,
+        () = handle.ending() => None,
         done = work => Some(done),
     }
 }

@@ -15,7 +15,7 @@ use crate::drain::Registry;
 use crate::listener::Permits;
 use crate::proxy::Bearer;
 use crate::proxy::granting::Grants;
-use crate::relay::Stop;
+use crate::relay::Handle;
 use crate::revocation::Store;
 use crate::route::Routes;
 use crate::telemetry::Telemetry;
@@ -29,7 +29,7 @@ pub struct Worker {
     /// Counters and records, shared with the other workers.
     pub telemetry: Arc<Telemetry>,
     /// The connections that are here.
-    pub registry: Registry<Stop>,
+    pub registry: Registry<Handle>,
     /// Those of them whose session has a token.
     pub bearers: Registry<Bearer>,
     /// The tokens that count no longer, shared with the other workers.

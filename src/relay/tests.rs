@@ -79,21 +79,21 @@ mod over_pipes {
     struct World {
         client: DuplexStream,
         server: DuplexStream,
-        stop: Rc<Stop>,
+        handle: Rc<Handle>,
         relay: Relay<DuplexStream, DuplexStream>,
     }
 
     fn world(policy: Policy, early: &'static [u8], capacity: usize) -> World {
         let (client, downstream) = duplex(capacity);
         let (server, upstream) = duplex(capacity);
-        let stop = Rc::new(Stop::default());
+        let handle = Rc::new(Handle::default());
         let early = Bytes::from_static(early);
-        let mut relay = Relay::new(session(policy), downstream, early, Rc::clone(&stop));
+        let mut relay = Relay::new(session(policy), downstream, early, Rc::clone(&handle));
         relay.connect(upstream, Bytes::new());
         World {
             client,
             server,
-            stop,
+            handle,
             relay,
         }
     }
@@ -227,13 +227,13 @@ mod over_pipes {
             let World {
                 mut client,
                 mut server,
-                stop,
+                handle,
                 mut relay,
             } = world(policy(), b"", 64);
             let flag = Arc::new(Flag::default());
             assert!(poll(&mut relay, &flag).is_pending());
             assert!(!flag.take());
-            stop.request();
+            handle.drain();
             assert!(flag.take());
             assert!(poll(&mut relay, &flag).is_pending());
             assert_eq!(close_code(&mut client).await, 1012);
@@ -246,12 +246,12 @@ mod over_pipes {
         paused(async {
             let World {
                 mut client,
-                stop,
+                handle,
                 mut relay,
                 server: _server,
                 ..
             } = world(policy(), b"", 64);
-            stop.request();
+            handle.drain();
             assert_eq!(beside(&mut relay, close_code(&mut client)).await, 1012);
         });
     }
@@ -444,8 +444,8 @@ fn wired(policy: Policy) -> (Relay<Shared, Shared>, Shared, Shared) {
 
 fn wired_for(session: Session) -> (Relay<Shared, Shared>, Shared, Shared) {
     let (client, server) = (Shared::default(), Shared::default());
-    let stop = Rc::new(Stop::default());
-    let mut relay = Relay::new(session, client.clone(), Bytes::new(), stop);
+    let handle = Rc::new(Handle::default());
+    let mut relay = Relay::new(session, client.clone(), Bytes::new(), handle);
     relay.connect(server.clone(), Bytes::new());
     (relay, client, server)
 }
@@ -460,9 +460,9 @@ fn a_revocation_is_not_taken_for_a_drain_that_follows_it() {
         let (mut relay, client, _server) = wired(policy());
         let flag = Arc::new(Flag::default());
         assert!(poll(&mut relay, &flag).is_pending());
-        relay.stop.revoke();
+        relay.handle.revoke();
         assert!(flag.take(), "it is woken");
-        relay.stop.request();
+        relay.handle.drain();
         assert!(poll(&mut relay, &flag).is_pending());
         assert_eq!(client.0.borrow().taken[2..4], 3000_u16.to_be_bytes());
     });
@@ -558,7 +558,7 @@ fn a_leg_that_broke_is_not_tried_again_and_again() {
             client.0.borrow_mut().fault = Some(fault);
             let flag = Arc::new(Flag::default());
             if fault == Fault::Shutdown {
-                relay.stop.request();
+                relay.handle.drain();
                 send(&client, &close(Downstream));
             } else {
                 send(&server, &message(Upstream));

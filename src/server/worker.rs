@@ -13,7 +13,7 @@ use crate::config::Drain;
 use crate::drain::Registry;
 use crate::listener::{Listener, Permits};
 use crate::proxy::{self, Entrance, Shared, Snapshot, Worker};
-use crate::relay::Stop;
+use crate::relay::Handle;
 use crate::revocation::Store;
 use crate::server::Phase;
 use crate::telemetry::Telemetry;
@@ -98,10 +98,10 @@ async fn accept(mut listener: Listener, entrance: Rc<Entrance>, worker: Rc<Worke
 }
 
 /// Asks, waits, and after the grace period lets go of what is left.
-async fn end_sessions(registry: &Registry<Stop>, drain: &Drain) {
+async fn end_sessions(registry: &Registry<Handle>, drain: &Drain) {
     let deadline = Instant::now() + drain.grace;
     let ended = async {
-        registry.drain(drain.spread, Stop::request).await;
+        registry.drain(drain.spread, Handle::drain).await;
         registry.emptied().await;
     };
     if timeout_at(deadline, ended).await.is_err() {

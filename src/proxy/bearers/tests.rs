@@ -37,10 +37,10 @@ fn keeper() -> Keeper {
 fn spawn_session(bearers: &Registry<Bearer>, sub: &str) -> [DuplexStream; 2] {
     let (client, downstream) = duplex(1024);
     let (server, upstream) = duplex(1024);
-    let stop = Rc::new(Stop::default());
+    let handle = Rc::new(Handle::default());
     let seat = bearers.enter(Bearer {
         marks: Marks::new(0, None, Some(sub), Some("id"), Some(1), 0),
-        stop: Rc::clone(&stop),
+        handle: Rc::clone(&handle),
     });
     let keys = MaskKeys {
         first_message: [1, 2, 3, 4],
@@ -48,7 +48,7 @@ fn spawn_session(bearers: &Registry<Bearer>, sub: &str) -> [DuplexStream; 2] {
     };
     let now = tokio::time::Instant::now().into_std();
     let session = Session::admitted(Arc::new(policy()), Admitted::default(), keys, now);
-    let mut relay = Relay::new(session, downstream, Bytes::new(), stop);
+    let mut relay = Relay::new(session, downstream, Bytes::new(), handle);
     relay.connect(upstream, Bytes::new());
     tokio::task::spawn_local(async move {
         assert_eq!(relay.next_event().await, Event::Ended);

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use arbitrary::Arbitrary;
 use tidegate::proto::session::Event;
 use tidegate::proto::side::Side;
-use tidegate::relay::{Relay, Stop};
+use tidegate::relay::{Handle, Relay};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::checker::Checker;
@@ -187,7 +187,7 @@ pub async fn next_event(
     wires: [&Wire; 2],
     drops: &mut impl Iterator<Item = u8>,
     clock: Clock,
-    stop: &Stop,
+    stop: &Handle,
 ) -> Event {
     let mut waits = 0;
     for _ in 0..100_000 {
@@ -201,7 +201,7 @@ pub async fn next_event(
                 waits += 1;
                 let deadline = relay.session_mut().poll_timeout();
                 let Some(deadline) = deadline.filter(|_| waits != PATIENCE) else {
-                    stop.request();
+                    stop.drain();
                     let woken = flag.0.load(Ordering::Relaxed);
                     assert!(woken, "stop wakes nobody: {relay:?}");
                     continue;

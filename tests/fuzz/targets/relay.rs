@@ -18,7 +18,7 @@ use tidegate::proto::limits::{Limits, OnExcess};
 use tidegate::proto::policy::{OnSlowConsumer, Policy};
 use tidegate::proto::session::{Admitted, Event, MaskKeys, Session, TokenVerdict};
 use tidegate::proto::side::Side;
-use tidegate::relay::{Relay, Stop};
+use tidegate::relay::{Handle, Relay};
 use tidegate_fuzz::frames::{Piece, frame};
 use tidegate_fuzz::policies::AnyPolicy;
 use tidegate_fuzz::wire::{Clock, Turn, Wire, next_event};
@@ -91,7 +91,7 @@ async fn behave(mut policy: Policy, sizes: [Vec<u16>; 2], turns: [Vec<Turn>; 2],
     let [client_turns, server_turns] = turns.map(without_failures);
     let client = Wire::new(Side::Downstream, up.clone(), true, client_turns);
     let server = Wire::new(Side::Upstream, down.clone(), true, server_turns);
-    let stop = Rc::new(Stop::default());
+    let stop = Rc::new(Handle::default());
     let mut relay = Relay::new(
         session(policy),
         client.clone(),
@@ -125,7 +125,7 @@ async fn anything(
     stop_at: Option<u8>,
 ) {
     let asks = policy.first_message.is_some();
-    let stop = Rc::new(Stop::default());
+    let stop = Rc::new(Handle::default());
     let mut relay = Relay::new(
         session(policy),
         client.clone(),
@@ -138,7 +138,7 @@ async fn anything(
     let mut drops = drops.into_iter().cycle();
     for events in 0..4 {
         if stop_at == Some(events) {
-            stop.request();
+            stop.drain();
         }
         let wires = [&client, &server];
         let event = next_event(&mut relay, wires, &mut drops, Clock::Moves, &stop).await;
