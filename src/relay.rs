@@ -10,6 +10,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::mem;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,14 +27,17 @@ use crate::proto::session::{Event, Session};
 use crate::proto::side::{Side, Sides};
 
 /// Rounds of reading and writing in one wake-up, before other sessions have their turn.
-const MAX_ROUNDS: u32 = 4;
+const MAX_ROUNDS: u32 = 3;
+
+/// Reads of one leg in a round: the second mostly finds that there is no more.
+const READS_PER_ROUND: u32 = 2;
 
 /// The worker's scratch buffer: as much as one read may take. Watermarks below it, which
 /// is the rule, make reads smaller.
 const SCRATCH_LEN: usize = 128 * 1024;
 
 thread_local! {
-    /// Lent to one pipe at a time, for the time of one read and the writes behind it.
+    /// Lent to one pipe at a time, for the time of its reads and the writes behind them.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -182,47 +186,69 @@ where
             // The timer would wake the task that polled before.
             self.armed = None;
         }
+        let mut scratch = SCRATCH.take();
+        let polled = self.poll_rounds(&mut scratch, now, cx);
+        SCRATCH.set(scratch);
+        polled
+    }
+
+    fn poll_rounds(
+        &mut self,
+        scratch: &mut Vec<u8>,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Event> {
         // A leg that had nothing to read has remembered whom to wake: it is not asked again.
         let mut dry = Sides {
             downstream: false,
             upstream: false,
         };
         for _ in 0..MAX_ROUNDS {
-            let mut moved = self.pump(Side::Downstream, &mut dry, now, cx);
-            moved |= self.pump(Side::Upstream, &mut dry, now, cx);
+            let mut moved = self.pump(Side::Downstream, &mut dry, scratch, now, cx);
+            moved |= self.pump(Side::Upstream, &mut dry, scratch, now, cx);
             if let Some(event) = self.session.poll_event() {
                 return Poll::Ready(event);
             }
-            moved |= self.poll_timer(now, cx);
-            if !moved {
+            if !moved && !self.poll_timer(now, cx) {
                 return Poll::Pending;
             }
         }
+        // Peers that keep it busy hold no deadline up.
+        self.poll_timer(now, cx);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// One read of `from`, unless it is dry, and the writes to the other leg. Whether
-    /// anything moved.
+    /// Reads `from`, unless it is dry, and writes to the other leg. Whether anything moved.
     fn pump(
         &mut self,
         from: Side,
         dry: &mut Sides<bool>,
+        scratch: &mut Vec<u8>,
         now: Instant,
         cx: &mut Context<'_>,
     ) -> bool {
         if dry[from] {
             let written = self.write(from.other(), now, cx);
-            // What was left over from before may all have gone.
-            reclaim(&mut self.session, from);
+            if written {
+                // What was left over from before may all have gone.
+                reclaim(&mut self.session, from, scratch);
+            }
             return written;
         }
-        lend(&mut self.session, from);
-        let read = self.read(from, now, cx);
-        dry[from] = read == Read::Dry;
-        let written = self.write(from.other(), now, cx);
-        reclaim(&mut self.session, from);
-        read == Read::Moved || written
+        lend(&mut self.session, from, scratch);
+        let mut moved = false;
+        for _ in 0..READS_PER_ROUND {
+            let read = self.read(from, now, cx);
+            moved |= read == Read::Moved;
+            moved |= self.write(from.other(), now, cx);
+            if read != Read::Moved {
+                dry[from] = read == Read::Dry;
+                break;
+            }
+        }
+        reclaim(&mut self.session, from, scratch);
+        moved
     }
 
     fn read(&mut self, from: Side, now: Instant, cx: &mut Context<'_>) -> Read {
@@ -395,22 +421,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
     }
 }
 
-fn lend(session: &mut Session, from: Side) {
-    let mut scratch = SCRATCH.take();
+fn lend(session: &mut Session, from: Side, scratch: &mut Vec<u8>) {
     if scratch.is_empty() {
-        scratch = vec![0; SCRATCH_LEN];
+        *scratch = vec![0; SCRATCH_LEN];
     }
-    if let Some(scratch) = session.lend(from, scratch) {
-        SCRATCH.set(scratch);
-    }
+    *scratch = session.lend(from, mem::take(scratch)).unwrap_or_default();
 }
 
-fn reclaim(session: &mut Session, from: Side) {
+fn reclaim(session: &mut Session, from: Side, scratch: &mut Vec<u8>) {
     // A message that was held whole may have made it longer; the worker does not keep that.
-    if let Some(scratch) = session.reclaim(from)
-        && scratch.len() == SCRATCH_LEN
+    if let Some(lent) = session.reclaim(from)
+        && lent.len() == SCRATCH_LEN
     {
-        SCRATCH.set(scratch);
+        *scratch = lent;
     }
 }
 

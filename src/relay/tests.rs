@@ -625,7 +625,7 @@ fn the_timer_wakes_the_task_that_polled_last() {
 /// the next one is another task's.
 fn run(relay: &mut Relay<Shared, Shared>, wires: [&Shared; 2], drops: &[usize]) {
     let moves = || wires.map(|wire| wire.0.borrow().moves);
-    let waiting = |wire: &Shared| std::mem::take(&mut wire.0.borrow_mut().waiting);
+    let waiting = |wire: &Shared| mem::take(&mut wire.0.borrow_mut().waiting);
     let mut drops = drops.iter().copied().cycle();
     for _ in 0..100_000 {
         let flag = Arc::new(Flag(AtomicBool::new(true)));

@@ -14,8 +14,8 @@ pub(super) const READ_SIZE: usize = 128 * 1024;
 pub(super) const SEAL_SIZE: usize = 64 * 1024;
 
 /// Room for the sealed form of [`SEAL_SIZE`] bytes: four records cost 5 bytes of header and
-/// at most 24 of nonce and tag each; the rest is for an answer to a KeyUpdate or an alert
-/// that leaves with them.
+/// at most 24 of nonce and tag each; the rest is for a ticket, an answer to a KeyUpdate or an
+/// alert that leaves with them.
 const WRITE_SIZE: usize = SEAL_SIZE + 4096;
 
 /// The second buffer begins this far off a page boundary, the first on one.

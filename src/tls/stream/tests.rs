@@ -89,9 +89,12 @@ impl Server {
         tokio::join!(self.accept(), connect)
     }
 
+    /// Both ends of one connection, with the ticket sent, so that nothing waits.
     async fn pair(&self, version: &'static SupportedProtocolVersion) -> (TlsStream, Client) {
         let (server, client) = self.attempt(self.client(&[version]), "localhost").await;
-        (server.expect("accepted"), client.expect("connected"))
+        let mut server = server.expect("accepted");
+        server.flush().await.expect("sent");
+        (server, client.expect("connected"))
     }
 
     /// A client of which we hold the keys, after the TLS handshake.
@@ -101,9 +104,11 @@ impl Server {
         let (server, client) = self.attempt(config, "localhost").await;
         let (tcp, conn) = client.expect("connected").into_inner();
         let mut forger = Forger::new(tcp, conn);
+        let mut server = server.expect("accepted");
         // The ticket, so that what comes next is an answer to the forged records.
+        server.flush().await.expect("sent");
         forger.receive().await;
-        (server.expect("accepted"), forger)
+        (server, forger)
     }
 }
 
@@ -454,6 +459,25 @@ async fn a_second_connection_resumes_with_the_ticket_of_the_first() {
 }
 
 #[tokio::test]
+async fn the_ticket_waits_for_the_answer_and_goes_in_front_of_it() {
+    let server = Server::new().await;
+    let config = server.client(&[&TLS13]);
+    let (stream, client) = server.attempt(config.clone(), "localhost").await;
+    let (mut stream, mut client) = (stream.expect("accepted"), client.expect("connected"));
+    let ticket = stream.buffered();
+    assert!((1..=MAX_LEAD).contains(&ticket), "{ticket}");
+    client.write_all(b"question").await.expect("sent");
+    stream.read_exact(&mut [0; 8]).await.expect("read");
+    assert_eq!(stream.buffered(), ticket, "reading sends nothing");
+    stream.write_all(b"answer").await.expect("sent");
+    assert_owns_no_buffer(&stream);
+    client.read_exact(&mut [0; 6]).await.expect("read");
+    let (_, again) = server.attempt(config, "localhost").await;
+    let kind = again.expect("connected").get_ref().1.handshake_kind();
+    assert_eq!(kind, Some(HandshakeKind::Resumed));
+}
+
+#[tokio::test]
 async fn the_certificate_is_chosen_by_server_name() {
     let names: [&[&str]; 3] = [&["localhost"], &["a.example.com"], &["*.example.com"]];
     let pairs = names.map(|names| test_pki::made(names, -1, 100));
@@ -537,6 +561,8 @@ async fn data_sent_together_with_the_clients_finished_is_not_lost() {
         let mut got = vec![0; len];
         stream.read_exact(&mut got).await.expect("read");
         assert!(got == data, "{len}");
+        // But for the ticket.
+        stream.flush().await.expect("sent");
         assert_owns_no_buffer(&stream);
     }
 }
