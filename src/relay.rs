@@ -23,6 +23,7 @@ use tokio::task::unconstrained;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::config::Route;
+use crate::proto::policy::Policy;
 use crate::proto::session::{Event, Session};
 use crate::proto::side::{Side, Sides};
 
@@ -45,6 +46,8 @@ thread_local! {
 #[derive(Debug, Default)]
 pub struct Handle {
     ending: Cell<Option<Why>>,
+    /// What the session is to obey, when that has changed.
+    policy: RefCell<Option<Arc<Policy>>>,
     /// The route, once there is a session.
     route: OnceCell<Arc<Route>>,
     waker: RefCell<Option<Waker>>,
@@ -77,6 +80,12 @@ impl Handle {
         self.wake_for(Why::Revoked);
     }
 
+    /// The session obeys the limits of `policy` from its next wake-up on, which is now.
+    pub fn revise(&self, policy: Arc<Policy>) {
+        *self.policy.borrow_mut() = Some(policy);
+        self.wake();
+    }
+
     /// Resolves when the session is to end. For whoever holds the session's task up; one that
     /// relays looks for itself.
     pub async fn ending(&self) {
@@ -95,6 +104,14 @@ impl Handle {
         if self.ending.get() != Some(Why::Revoked) {
             self.ending.set(Some(why));
         }
+        self.wake();
+    }
+
+    fn take_policy(&self) -> Option<Arc<Policy>> {
+        self.policy.borrow_mut().take()
+    }
+
+    fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
@@ -177,6 +194,9 @@ where
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let now = tokio::time::Instant::now().into_std();
+        if let Some(policy) = self.handle.take_policy() {
+            self.session.handle_policy(&policy, now);
+        }
         match self.handle.ending.take() {
             None => {}
             Some(Why::Drained) => self.session.handle_drain(now),

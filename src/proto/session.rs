@@ -11,6 +11,7 @@ mod inspecting;
 mod judging;
 mod leg;
 mod life;
+mod revising;
 mod start;
 mod timing;
 
