@@ -27,8 +27,6 @@ pub struct Store {
     /// Counts its changes. Moves while the lock is held for writing.
     version: AtomicU64,
     max_entries: usize,
-    /// By the index that [`Marks`] have.
-    routes: Vec<String>,
 }
 
 /// There is no room for another entry.
@@ -42,14 +40,13 @@ pub struct Full {
 }
 
 impl Store {
-    /// An empty one, of at most `max_entries`. `routes` are the names, by index.
-    pub fn new(max_entries: usize, routes: Vec<String>) -> Self {
+    /// An empty one, of at most `max_entries`.
+    pub fn new(max_entries: usize) -> Self {
         Self {
             entries: RwLock::default(),
             any: AtomicBool::new(false),
             version: AtomicU64::new(0),
             max_entries,
-            routes,
         }
     }
 
@@ -58,8 +55,7 @@ impl Store {
         if !self.any.load(Ordering::Acquire) {
             return false;
         }
-        let route = self.routes.get(marks.route()).map(String::as_str);
-        self.read(|entries| entries.refuse(marks, route.unwrap_or_default(), now))
+        self.read(|entries| entries.refuse(marks, now))
     }
 
     /// What a token is admitted under: to be read before the store is asked about it.
@@ -151,7 +147,8 @@ struct Entries {
 type Named = HashMap<Box<str>, Vec<Entry>>;
 
 impl Entries {
-    fn refuse(&self, marks: &Marks, route: &str, now: u64) -> bool {
+    fn refuse(&self, marks: &Marks, now: u64) -> bool {
+        let route = marks.route();
         let asked = [
             (&self.by_jti, marks.jti()),
             (&self.by_sub, marks.sub()),

@@ -32,7 +32,7 @@ impl Worker {
     /// longer. `None`: it has no token.
     pub(super) fn seat(
         &self,
-        route: usize,
+        route: &str,
         admission: &Admission,
         handle: &Rc<Handle>,
         clock: SystemTime,

@@ -114,7 +114,7 @@ pub(super) async fn decide(held: &Held, judged: &Judged) -> Result<Decision, Rej
     let at = SystemTime::now();
     let bearer = held
         .worker
-        .seat(judged.index, &admission, &held.seat.handle, at)
+        .seat(&route.name, &admission, &held.seat.handle, at)
         .map_err(|revoked| {
             tracing::debug!(route = route.name, reason = %revoked, "token refused");
             Reject::Token

@@ -246,7 +246,8 @@ impl Running {
     fn seat(&mut self, admission: &Admission) -> Result<Admitted, String> {
         let clock = SystemTime::now();
         let (worker, handle) = (&self.held.worker, &self.held.seat.handle);
-        let bearer = worker.seat(self.index, admission, handle, clock);
+        let route = handle.route().map(|route| route.name.as_str());
+        let bearer = worker.seat(route.unwrap_or_default(), admission, handle, clock);
         self.bearer = bearer.map_err(|revoked| revoked.to_string())?;
         Ok(admitted(admission, clock))
     }

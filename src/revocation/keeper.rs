@@ -4,7 +4,7 @@
 //! store comes first and the file after: who is to be thrown out is, even if the disk is full.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
@@ -22,7 +22,7 @@ pub struct Keeper {
     store: Arc<Store>,
     keep: u64,
     /// Whether tokens are asked for on a route, by its name.
-    routes: Vec<(String, Tokens)>,
+    routes: Mutex<Vec<(String, Tokens)>>,
     file: Option<Mutex<Kept>>,
     changed: watch::Sender<u64>,
 }
@@ -70,8 +70,8 @@ struct Kept {
 }
 
 impl Keeper {
-    /// Reads the file, where the configuration names one that is there. `routes` are the names
-    /// of all, by index. Returns the warnings along with the result.
+    /// Reads the file, where the configuration names one that is there. `routes` are all there
+    /// are. Returns the warnings along with the result.
     ///
     /// # Errors
     /// What is wrong with the file, and its line.
@@ -80,11 +80,10 @@ impl Keeper {
         routes: Vec<(String, Tokens)>,
         now: SystemTime,
     ) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
-        let names = routes.iter().map(|(name, _)| name.clone()).collect();
         let mut keeper = Self {
-            store: Arc::new(Store::new(config.max_entries, names)),
+            store: Arc::new(Store::new(config.max_entries)),
             keep: config.keep.as_secs(),
-            routes,
+            routes: Mutex::new(routes),
             file: None,
             changed: watch::Sender::new(0),
         };
@@ -114,6 +113,15 @@ impl Keeper {
         };
         keeper.file = Some(Mutex::new(kept));
         Ok((keeper, warnings.into_iter().collect()))
+    }
+
+    /// Takes other routes for those there were. What is revoked stays so.
+    pub fn set_routes(&self, routes: Vec<(String, Tokens)>) {
+        *self.lock_routes() = routes;
+    }
+
+    fn lock_routes(&self) -> MutexGuard<'_, Vec<(String, Tokens)>> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What workers ask.
@@ -205,8 +213,8 @@ impl Keeper {
         let Some(name) = entry.route() else {
             return Ok(());
         };
-        let route = self.routes.iter().find(|(known, _)| known == name);
-        match route {
+        let routes = self.lock_routes();
+        match routes.iter().find(|(known, _)| known == name) {
             None => Err(format!("there is no route `{}`", name.escape_default())),
             Some((_, Tokens::None)) => Err(format!("the route `{name}` asks for no token")),
             Some((_, Tokens::Asked)) => Ok(()),
@@ -234,11 +242,13 @@ impl Keeper {
     /// route in it that does not exist.
     fn read(&self, kept: &mut Kept, now: u64) -> Result<Option<String>, Fault> {
         let content = file::read(&kept.path, self.store.max_entries, self.keep, now)?;
+        let routes = self.lock_routes();
         let unknown = content.entries.iter().find_map(|entry| {
             let route = entry.route()?;
-            let is_known = self.routes.iter().any(|(name, _)| name == route);
+            let is_known = routes.iter().any(|(name, _)| name == route);
             (!is_known).then(|| route.to_owned())
         });
+        drop(routes);
         let mut entries = content.entries;
         if kept.unwritten {
             entries.extend(self.store.alive(now));

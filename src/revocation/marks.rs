@@ -3,11 +3,10 @@
 /// The claims and the route that revocations name, in one allocation beside the struct.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Marks {
-    /// `jti`, `sub` and `iss`, one behind the other.
+    /// `jti`, `sub`, `iss` and the name of the route, one behind the other.
     text: Box<str>,
-    /// Where `jti` and `sub` end in it.
-    ends: [u16; 2],
-    route: u32,
+    /// Where the first three end in it.
+    ends: [u16; 3],
     /// Seconds since 1970. 0 where the token does not say: then nothing shows that it is newer
     /// than a revocation.
     issued: u64,
@@ -16,11 +15,11 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// Of a token that is admitted on the route with this index, and asked for at this
+    /// Of a token that is admitted on the route with this name, and asked for at this
     /// [`Store::version`](super::Store::version). An absent claim is the same as an empty one:
     /// neither can be named.
     pub fn new(
-        route: usize,
+        route: &str,
         jti: Option<&str>,
         sub: Option<&str>,
         iss: Option<&str>,
@@ -35,11 +34,12 @@ impl Marks {
         text.push_str(&sub.unwrap_or_default());
         let sub_end = text.len();
         text.push_str(&iss.unwrap_or_default());
+        let iss_end = text.len();
+        text.push_str(route);
         let end = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
         Self {
             text: text.into(),
-            ends: [end(jti_end), end(sub_end)],
-            route: u32::try_from(route).unwrap_or(u32::MAX),
+            ends: [jti_end, sub_end, iss_end].map(end),
             issued: issued.unwrap_or(0),
             version,
         }
@@ -47,20 +47,20 @@ impl Marks {
 
     /// The claim `jti`.
     pub fn jti(&self) -> Option<&str> {
-        let [jti, _] = self.ends;
+        let [jti, ..] = self.ends;
         self.part(0, jti)
     }
 
     /// The claim `sub`.
     pub fn sub(&self) -> Option<&str> {
-        let [jti, sub] = self.ends;
+        let [jti, sub, _] = self.ends;
         self.part(jti, sub)
     }
 
     /// The claim `iss`.
     pub fn iss(&self) -> Option<&str> {
-        let [_, sub] = self.ends;
-        self.text.get(usize::from(sub)..).filter(|t| !t.is_empty())
+        let [_, sub, iss] = self.ends;
+        self.part(sub, iss)
     }
 
     /// The claim `iat`, and 0 where there is none.
@@ -73,9 +73,10 @@ impl Marks {
         self.version
     }
 
-    /// The index of the route.
-    pub const fn route(&self) -> usize {
-        self.route as usize
+    /// The name of the route.
+    pub fn route(&self) -> &str {
+        let [_, _, iss] = self.ends;
+        self.text.get(usize::from(iss)..).unwrap_or_default()
     }
 
     fn part(&self, from: u16, to: u16) -> Option<&str> {
@@ -88,7 +89,7 @@ impl std::fmt::Debug for Marks {
     /// Without the claims.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Marks")
-            .field("route", &self.route)
+            .field("route", &self.route())
             .finish_non_exhaustive()
     }
 }

@@ -20,7 +20,7 @@ fn entry(text: &str) -> Entry {
 }
 
 fn store(entries: &[&str]) -> Store {
-    let store = Store::new(100, vec!["chat".to_owned(), "feed".to_owned()]);
+    let store = Store::new(100);
     for text in entries {
         store.insert(entry(text), NOW).expect("room");
     }
@@ -30,7 +30,7 @@ fn store(entries: &[&str]) -> Store {
 /// Of a token for `chat`, issued so many seconds from [`NOW`] and admitted after all entries.
 fn marks(jti: &str, sub: &str, iss: &str, issued: i64) -> Marks {
     let issued = NOW.checked_add_signed(issued);
-    Marks::new(0, Some(jti), Some(sub), Some(iss), issued, AFTER)
+    Marks::new("chat", Some(jti), Some(sub), Some(iss), issued, AFTER)
 }
 
 #[test]
@@ -48,7 +48,10 @@ fn an_entry_names_the_tokens_it_says() {
                 (marks("k", "alice", "id", -9), false),
                 // A subject of that name is another matter.
                 (marks("k", "j", "id", -9), false),
-                (Marks::new(0, None, Some("alice"), None, None, AFTER), false),
+                (
+                    Marks::new("chat", None, Some("alice"), None, None, AFTER),
+                    false,
+                ),
             ],
         ),
         (
@@ -59,10 +62,13 @@ fn an_entry_names_the_tokens_it_says() {
                 (marks("j", "bob", "id", -1), false),
                 (marks("alice", "bob", "id", -1), false),
                 (
-                    Marks::new(1, None, Some("alice"), None, Some(1), AFTER),
+                    Marks::new("feed", None, Some("alice"), None, Some(1), AFTER),
                     true,
                 ),
-                (Marks::new(0, Some("j"), None, None, Some(1), AFTER), false),
+                (
+                    Marks::new("chat", Some("j"), None, None, Some(1), AFTER),
+                    false,
+                ),
             ],
         ),
         (
@@ -71,7 +77,7 @@ fn an_entry_names_the_tokens_it_says() {
                 (marks("j", "alice", "id", -1), true),
                 (marks("j", "alice", "other", -1), false),
                 (
-                    Marks::new(0, None, Some("alice"), None, Some(1), AFTER),
+                    Marks::new("chat", None, Some("alice"), None, Some(1), AFTER),
                     false,
                 ),
             ],
@@ -81,7 +87,7 @@ fn an_entry_names_the_tokens_it_says() {
             &[
                 (marks("j", "alice", "id", -1), true),
                 (
-                    Marks::new(1, None, Some("alice"), None, Some(1), AFTER),
+                    Marks::new("feed", None, Some("alice"), None, Some(1), AFTER),
                     false,
                 ),
             ],
@@ -91,8 +97,8 @@ fn an_entry_names_the_tokens_it_says() {
             &[
                 (marks("j", "alice", "id", -1), true),
                 (marks("j", "alice", "id", 1), false),
-                (Marks::new(0, None, None, None, Some(1), AFTER), true),
-                (Marks::new(1, None, None, None, Some(1), AFTER), false),
+                (Marks::new("chat", None, None, None, Some(1), AFTER), true),
+                (Marks::new("feed", None, None, None, Some(1), AFTER), false),
             ],
         ),
         (
@@ -135,7 +141,7 @@ fn a_token_of_the_same_second_may_be_the_older_one_and_is_refused() {
 #[test]
 fn a_token_that_does_not_say_when_it_was_issued_is_not_newer() {
     let store = store(&[r#"{"sub":"alice"}"#]);
-    let unsaid = Marks::new(0, None, Some("alice"), None, None, AFTER);
+    let unsaid = Marks::new("chat", None, Some("alice"), None, None, AFTER);
     assert!(store.refuses(&unsaid, NOW + 1));
 }
 
@@ -144,7 +150,7 @@ fn who_was_admitted_before_goes_even_if_the_issuers_clock_is_ahead() {
     let store = store(&[r#"{"sub":"bob"}"#]);
     let admitted = |version| {
         let issued = Some(NOW + 15);
-        Marks::new(0, None, Some("alice"), None, issued, version)
+        Marks::new("chat", None, Some("alice"), None, issued, version)
     };
     let live = admitted(store.version());
     let insert = |text: &str| store.insert(entry(text), NOW).expect("room");
@@ -208,7 +214,7 @@ fn saying_it_again_changes_nothing_and_saying_more_prolongs_it() {
 
 #[test]
 fn a_full_store_takes_no_more_but_prolongs_and_makes_room() {
-    let store = Store::new(2, Vec::new());
+    let store = Store::new(2);
     let insert = |text: &str, now| store.insert(entry(text), now);
     insert(r#"{"jti":"a","exp":1764000001}"#, NOW).expect("room");
     insert(r#"{"jti":"b"}"#, NOW).expect("room");
@@ -226,7 +232,7 @@ fn a_full_store_takes_no_more_but_prolongs_and_makes_room() {
 
 #[test]
 fn a_store_takes_others_in_place_of_all_but_no_more_than_it_has_room_for() {
-    let store = Store::new(2, Vec::new());
+    let store = Store::new(2);
     let all = |jtis: &[&str]| -> Vec<Entry> {
         let text = |jti: &&str| entry(&format!(r#"{{"jti":"{jti}"}}"#));
         jtis.iter().map(text).collect()
@@ -361,17 +367,25 @@ fn what_is_written_is_read_as_the_same() {
 
 #[test]
 fn marks_are_the_claims_and_nothing_shows_them() {
-    let all = Marks::new(7, Some("jj"), Some("alice"), Some("id"), Some(5), AFTER);
+    let all = Marks::new(
+        "door",
+        Some("jj"),
+        Some("alice"),
+        Some("id"),
+        Some(5),
+        AFTER,
+    );
     assert_eq!(
         (all.jti(), all.sub(), all.iss(), all.issued(), all.route()),
-        (Some("jj"), Some("alice"), Some("id"), 5, 7)
+        (Some("jj"), Some("alice"), Some("id"), 5, "door")
     );
     assert!(!format!("{all:?}").contains("alice"));
-    let none = Marks::new(0, None, None, None, None, AFTER);
+    let none = Marks::new("chat", None, None, None, None, AFTER);
     assert_eq!((none.jti(), none.sub(), none.iss()), (None, None, None));
-    let empty = Marks::new(0, Some(""), Some("alice"), Some(""), None, AFTER);
+    let empty = Marks::new("chat", Some(""), Some("alice"), Some(""), None, AFTER);
     assert_eq!(
         (empty.jti(), empty.sub(), empty.iss()),
         (None, Some("alice"), None)
     );
+    assert_eq!((none.route(), empty.route()), ("chat", "chat"));
 }

@@ -39,7 +39,7 @@ fn spawn_session(bearers: &Registry<Bearer>, sub: &str) -> [DuplexStream; 2] {
     let (server, upstream) = duplex(1024);
     let handle = Rc::new(Handle::default());
     let seat = bearers.enter(Bearer {
-        marks: Marks::new(0, None, Some(sub), Some("id"), Some(1), 0),
+        marks: Marks::new("chat", None, Some(sub), Some("id"), Some(1), 0),
         handle: Rc::clone(&handle),
     });
     let keys = MaskKeys {

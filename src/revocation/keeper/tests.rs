@@ -82,7 +82,7 @@ fn now() -> SystemTime {
 }
 
 fn refuses(keeper: &Keeper, sub: &str) -> bool {
-    let marks = Marks::new(0, None, Some(sub), None, Some(1), u64::MAX);
+    let marks = Marks::new("chat", None, Some(sub), None, Some(1), u64::MAX);
     keeper.store.refuses(&marks, seconds(now()))
 }
 
@@ -162,7 +162,14 @@ fn times_that_were_left_out_are_written_down_at_the_start_and_so_stay() {
     fs::write(folder.path(), format!("{text}{{\"sub\":\"bob\"}}\n")).expect("written");
     let keeper = folder.started();
     assert!(refuses(&keeper, "alice") && refuses(&keeper, "bob"));
-    let newer = Marks::new(0, None, Some("alice"), None, Some(before + 1), u64::MAX);
+    let newer = Marks::new(
+        "chat",
+        None,
+        Some("alice"),
+        None,
+        Some(before + 1),
+        u64::MAX,
+    );
     assert!(!keeper.store.refuses(&newer, seconds(now())));
 }
 
@@ -463,4 +470,32 @@ fn only_what_can_be_meant_is_revoked() {
     assert!(matches!(outcome, Outcome::Full(_)), "{outcome:?}");
     revoke(&keeper, r#"{"sub":"c"}"#);
     assert_eq!(folder.text().lines().count(), 3);
+}
+
+#[test]
+fn routes_change_and_what_is_revoked_stays() {
+    let (keeper, _) = Keeper::load(
+        &Revocation {
+            file: None,
+            max_entries: 10,
+            keep: Duration::from_secs(1000),
+            line: Line(1),
+        },
+        vec![("chat".to_owned(), Tokens::Asked)],
+        now(),
+    )
+    .expect("no file");
+    let revoke = |text: &str| keeper.revoke(text.as_bytes(), now());
+    assert!(matches!(revoke(r#"{"route":"chat"}"#), Outcome::Revoked(_)));
+    assert!(matches!(
+        revoke(r#"{"route":"feed"}"#),
+        Outcome::Malformed(_)
+    ));
+    keeper.set_routes(vec![("feed".to_owned(), Tokens::Asked)]);
+    assert!(matches!(revoke(r#"{"route":"feed"}"#), Outcome::Revoked(_)));
+    assert!(matches!(
+        revoke(r#"{"route":"chat"}"#),
+        Outcome::Malformed(_)
+    ));
+    assert!(refuses(&keeper, "alice"), "a token of `chat`");
 }
