@@ -38,6 +38,8 @@ pub enum Asked {
     Readiness,
     /// `POST /revoke`, with its body.
     Revoke(Bytes),
+    /// `POST /drain`, or `POST /drain?route=…` for the sessions of one route.
+    Drain(Option<String>),
     /// `GET /.well-known/jwks.json`.
     Keys,
 }
@@ -189,6 +191,7 @@ impl<F: Fn(Asked) -> Answer + 'static> Service<F> {
             "/readyz" => ("GET, HEAD", Asked::Readiness),
             "/.well-known/jwks.json" => ("GET, HEAD", Asked::Keys),
             "/revoke" => ("POST", Asked::Revoke(Bytes::new())),
+            "/drain" => ("POST", Asked::Drain(None)),
             _ => return Err(Answer::error(404, PATHS).into()),
         };
         if !allowed.split(", ").any(|method| head.method == method) {
@@ -202,14 +205,24 @@ impl<F: Fn(Asked) -> Answer + 'static> Service<F> {
             return Ok(asked);
         }
         self.check_token(&head.headers)?;
-        check_json(&head.headers)?;
-        match body {
-            Ok(body) => Ok(Asked::Revoke(body)),
+        let body = match body {
+            Ok(body) => Ok(body),
             Err(BodyFault::TooLarge) => {
                 let what = format!("the body is larger than {MAX_BODY} bytes");
-                Err(Answer::error(413, &what).into())
+                Err(Answer::error(413, &what))
             }
-            Err(BodyFault::Broken) => Err(Answer::error(400, "the body is broken off").into()),
+            Err(BodyFault::Broken) => Err(Answer::error(400, "the body is broken off")),
+        };
+        match asked {
+            Asked::Revoke(_) => {
+                check_json(&head.headers)?;
+                Ok(Asked::Revoke(body?))
+            }
+            Asked::Drain(_) => {
+                check_no_form(&head.headers)?;
+                Ok(Asked::Drain(route_of(head.uri.query())?))
+            }
+            asked => Ok(asked),
         }
     }
 
@@ -278,6 +291,25 @@ fn check_json(headers: &HeaderMap) -> Result<(), Refused> {
     }
 }
 
+/// Where no body is needed a request need not say what is in it, but no form can leave it out.
+fn check_no_form(headers: &HeaderMap) -> Result<(), Refused> {
+    match headers.contains_key(CONTENT_TYPE) {
+        true => Ok(check_json(headers)?),
+        false => Ok(()),
+    }
+}
+
+/// `route=NAME`, alone, without escapes: names of routes need none.
+fn route_of(query: Option<&str>) -> Result<Option<String>, Answer> {
+    match query.map(|query| query.strip_prefix("route=")) {
+        None => Ok(None),
+        Some(Some(name)) if !name.is_empty() && !name.contains(['&', '%']) => {
+            Ok(Some(name.to_owned()))
+        }
+        Some(_) => Err(Answer::error(400, "only ?route=NAME here")),
+    }
+}
+
 enum BodyFault {
     TooLarge,
     Broken,
@@ -317,7 +349,8 @@ fn respond(answer: Answer, field: Option<(HeaderName, HeaderValue)>) -> Response
 }
 
 /// What a wrong path hears.
-const PATHS: &str = "no such path; there are /healthz, /readyz, /revoke and /.well-known/jwks.json";
+const PATHS: &str =
+    "no such path; there are /healthz, /readyz, /revoke, /drain and /.well-known/jwks.json";
 
 /// At once: probes and operators are few, and the memory of each is bounded.
 const MAX_CONNECTIONS: usize = 64;

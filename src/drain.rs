@@ -2,7 +2,7 @@
 //!
 //! hyper's graceful shutdown knows nothing of an upgraded connection, so this is the
 //! edge's own. What a connection is asked with is the caller's type; this module only
-//! keeps, paces and counts.
+//! keeps, paces and counts. It has no randomness of its own.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -20,9 +20,11 @@ struct Inner<T> {
     /// A slot is reused when its connection is gone, so the table is as long as the worker
     /// was ever busy.
     slots: RefCell<Vec<Option<Rc<T>>>>,
-    free: RefCell<Vec<usize>>,
+    free: RefCell<Vec<u32>>,
     live: Cell<usize>,
-    draining: Cell<bool>,
+    /// Of those, the ones that nobody waits for. `outside ≤ live`.
+    outside: Cell<usize>,
+    closed: Cell<bool>,
     emptied: Notify,
 }
 
@@ -30,9 +32,20 @@ struct Inner<T> {
 #[derive(Debug)]
 pub struct Seat<T> {
     registry: Registry<T>,
-    index: usize,
+    /// More connections than this counts no worker can have.
+    index: u32,
+    outside: Cell<bool>,
     /// What the connection is asked to end with.
     pub handle: Rc<T>,
+}
+
+/// Which connections are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// Those that have come in, see [`Seat::come_in`].
+    Inside,
+    /// Those that have not said yet what they want, too.
+    Everybody,
 }
 
 impl<T> Clone for Registry<T> {
@@ -47,7 +60,8 @@ impl<T> Default for Registry<T> {
             slots: RefCell::default(),
             free: RefCell::default(),
             live: Cell::new(0),
-            draining: Cell::new(false),
+            outside: Cell::new(0),
+            closed: Cell::new(false),
             emptied: Notify::new(),
         }))
     }
@@ -58,8 +72,9 @@ impl<T> Registry<T> {
     pub fn enter(&self, handle: T) -> Seat<T> {
         let handle = Rc::new(handle);
         let mut slots = self.0.slots.borrow_mut();
-        let index = self.0.free.borrow_mut().pop().unwrap_or(slots.len());
-        match slots.get_mut(index) {
+        let next = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+        let index = self.0.free.borrow_mut().pop().unwrap_or(next);
+        match slots.get_mut(index as usize) {
             Some(slot) => *slot = Some(Rc::clone(&handle)),
             None => slots.push(Some(Rc::clone(&handle))),
         }
@@ -67,8 +82,18 @@ impl<T> Registry<T> {
         Seat {
             registry: self.clone(),
             index,
+            outside: Cell::new(false),
             handle,
         }
+    }
+
+    /// The same for one that has not said yet what it wants: it holds nobody up until it
+    /// [comes in](Seat::come_in).
+    pub fn enter_outside(&self, handle: T) -> Seat<T> {
+        let seat = self.enter(handle);
+        seat.outside.set(true);
+        self.0.outside.set(self.0.outside.get() + 1);
+        seat
     }
 
     /// Those that are here now.
@@ -81,107 +106,111 @@ impl<T> Registry<T> {
         self.0.live.get()
     }
 
-    /// Whether [`drain`](Self::drain) has begun.
-    pub fn is_draining(&self) -> bool {
-        self.0.draining.get()
-    }
-
-    /// Asks each connection to end, evenly spread over `spread`, so that the clients do not
-    /// all come back in the same moment. Returns when every one was asked, or is gone.
-    pub async fn drain(&self, spread: Duration, ask: impl Fn(&T)) {
-        self.0.draining.set(true);
-        let handles = self.handles();
-        let count = u32::try_from(handles.len()).unwrap_or(u32::MAX).max(1);
-        let (step, mut next) = (spread / count, Instant::now());
-        for handle in handles {
-            tokio::select! {
-                () = sleep_until(next) => ask(&handle),
-                // The rest of the spread would be waited for in vain.
-                () = self.emptied() => return,
-            }
-            next += step;
+    /// Those of them that are waited for.
+    pub fn waited_for(&self, whom: Whom) -> usize {
+        match whom {
+            Whom::Everybody => self.0.live.get(),
+            Whom::Inside => self.0.live.get().saturating_sub(self.0.outside.get()),
         }
     }
 
-    /// Resolves when no connection is here any more.
-    pub async fn emptied(&self) {
-        while self.live() > 0 {
+    /// Nobody is to come in any more.
+    pub fn close(&self) {
+        self.0.closed.set(true);
+    }
+
+    /// Whether whoever comes now is to be sent away.
+    pub fn is_closed(&self) -> bool {
+        self.0.closed.get()
+    }
+
+    /// Asks each connection that is here and picked to end, so that the clients do not all
+    /// come back in the same moment: `spread` is cut into as many parts as there are
+    /// connections, and each is asked somewhere in its own, which `seed` decides. So no span of
+    /// time has more than its share, nor has it where several workers do this at once. Returns
+    /// how many were asked.
+    pub async fn ask(
+        &self,
+        pick: impl Fn(&T) -> bool,
+        spread: Duration,
+        seed: u64,
+        ask: impl Fn(&T),
+    ) -> usize {
+        let mut handles = self.handles();
+        handles.retain(|handle| pick(handle));
+        let asked = handles.len();
+        let part = spread / u32::try_from(asked).unwrap_or(u32::MAX).max(1);
+        let (mut begin, mut jitter) = (Instant::now(), Jitter(seed));
+        for handle in handles {
+            sleep_until(begin + jitter.within(part)).await;
+            ask(&handle);
+            begin += part;
+        }
+        asked
+    }
+
+    /// Asks every connection, and resolves when nobody is left who is waited for: the rest of
+    /// the spread would be waited for in vain.
+    pub async fn drain(&self, whom: Whom, spread: Duration, seed: u64, ask: impl Fn(&T)) {
+        tokio::select! {
+            _ = self.ask(|_| true, spread, seed, ask) => self.emptied(whom).await,
+            () = self.emptied(whom) => {}
+        }
+    }
+
+    /// Resolves when no connection is here any more that is waited for.
+    pub async fn emptied(&self, whom: Whom) {
+        while self.waited_for(whom) > 0 {
             self.0.emptied.notified().await;
+        }
+    }
+
+    fn notice(&self) {
+        if self.waited_for(Whom::Inside) == 0 {
+            self.0.emptied.notify_waiters();
+        }
+    }
+}
+
+impl<T> Seat<T> {
+    /// It has said what it wants, and is waited for from now on.
+    pub fn come_in(&self) {
+        if self.outside.replace(false) {
+            let outside = &self.registry.0.outside;
+            outside.set(outside.get().saturating_sub(1));
         }
     }
 }
 
 impl<T> Drop for Seat<T> {
     fn drop(&mut self) {
+        self.come_in();
         let inner = &self.registry.0;
-        if let Some(slot) = inner.slots.borrow_mut().get_mut(self.index) {
+        if let Some(slot) = inner.slots.borrow_mut().get_mut(self.index as usize) {
             *slot = None;
         }
         inner.free.borrow_mut().push(self.index);
         inner.live.set(inner.live.get() - 1);
-        if inner.live.get() == 0 {
-            inner.emptied.notify_one();
-        }
+        self.registry.notice();
+    }
+}
+
+/// Where in its part of the spread each connection is asked (SplitMix64).
+#[derive(Debug)]
+struct Jitter(u64);
+
+impl Jitter {
+    /// Less than `part`, or nothing.
+    fn within(&mut self, part: Duration) -> Duration {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^= z >> 31;
+        let nanos = part.as_nanos().saturating_mul(u128::from(z)) >> 64;
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn connections_are_asked_evenly_over_the_spread() {
-        let registry = Registry::default();
-        let seats: Vec<_> = (0..5).map(|n| registry.enter(n)).collect();
-        let begun = Instant::now();
-        let asked = RefCell::new(Vec::new());
-        registry
-            .drain(Duration::from_secs(10), |n| {
-                asked.borrow_mut().push((*n, begun.elapsed().as_secs()));
-            })
-            .await;
-        assert_eq!(asked.into_inner(), [(0, 0), (1, 2), (2, 4), (3, 6), (4, 8)]);
-        assert!(registry.is_draining());
-        assert_eq!(seats.len(), 5);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_spread_is_not_waited_for_when_nobody_is_left_to_ask() {
-        let registry = Registry::default();
-        let seats = RefCell::new((0..5).map(|n| registry.enter(n)).collect::<Vec<_>>());
-        let begun = Instant::now();
-        registry
-            .drain(Duration::from_secs(10), |n| {
-                if *n == 1 {
-                    seats.borrow_mut().clear();
-                }
-            })
-            .await;
-        assert_eq!(begun.elapsed(), Duration::from_secs(2));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_end_of_the_last_connection_is_noticed() {
-        let registry = Registry::default();
-        let mut seats: Vec<_> = (0..3).map(|n| registry.enter(n)).collect();
-        let waiting = registry.clone();
-        let wait = async move { waiting.emptied().await };
-        tokio::pin!(wait);
-        while let Some(seat) = seats.pop() {
-            let early = tokio::time::timeout(Duration::from_secs(1), wait.as_mut()).await;
-            assert!(early.is_err());
-            drop(seat);
-        }
-        wait.await;
-        assert_eq!(registry.live(), 0);
-    }
-
-    #[test]
-    fn places_are_used_again() {
-        let registry = Registry::default();
-        for n in 0..100 {
-            let _seat = registry.enter(n);
-        }
-        assert_eq!(registry.0.slots.borrow().len(), 1);
-    }
-}
+mod tests;

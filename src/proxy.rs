@@ -68,7 +68,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Rc<Entrance
         return;
     };
     let held = Held {
-        seat: worker.registry.enter(Handle::default()),
+        seat: worker.registry.enter_outside(Handle::default()),
         peer: accepted.peer,
         _permit: permit,
         snapshot: worker.snapshot(),
@@ -85,6 +85,11 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Rc<Entrance
     let Some(mut client) = read_request(&held, stream).await else {
         return;
     };
+    if held.worker.registry.is_closed() {
+        return refuse(&held, client, Reject::Draining).await;
+    }
+    // From here on a drain waits for it; one that has not asked for anything may be cut off.
+    held.seat.come_in();
     let judged = match judge(&held.snapshot, &client) {
         Ok(judged) => judged,
         Err(reject) => return refuse(&held, client, reject).await,

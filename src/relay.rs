@@ -53,10 +53,13 @@ pub struct Handle {
     waker: RefCell<Option<Waker>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Of two the later one here stands: who is thrown out is not told to come back, as one is
+/// whose edge restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Why {
     Drained,
     Revoked,
+    CutOff,
 }
 
 impl Handle {
@@ -86,6 +89,11 @@ impl Handle {
         self.wake();
     }
 
+    /// The session is over at its next wake-up, which is now, whatever it waits for.
+    pub fn cut_off(&self) {
+        self.wake_for(Why::CutOff);
+    }
+
     /// Resolves when the session is to end. For whoever holds the session's task up; one that
     /// relays looks for itself.
     pub async fn ending(&self) {
@@ -100,10 +108,7 @@ impl Handle {
     }
 
     fn wake_for(&self, why: Why) {
-        // Who is thrown out is not told to come back, as one is whose edge restarts.
-        if self.ending.get() != Some(Why::Revoked) {
-            self.ending.set(Some(why));
-        }
+        self.ending.set(self.ending.get().max(Some(why)));
         self.wake();
     }
 
@@ -201,6 +206,7 @@ where
             None => {}
             Some(Why::Drained) => self.session.handle_drain(now),
             Some(Why::Revoked) => self.session.handle_revoked(now),
+            Some(Why::CutOff) => self.session.handle_cut_off(now),
         }
         if self.handle.register(cx.waker()) {
             // The timer would wake the task that polled before.

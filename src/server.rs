@@ -3,10 +3,12 @@
 //!
 //! - `prepared.rs`: from a configuration to what it names, loaded.
 //! - `worker.rs`: one thread of connections.
+//! - `phase.rs`: what the process tells its workers about their end.
 //! - `desk.rs`: what the admin address answers. `key_refresh.rs`: keys that are fetched.
 
 mod desk;
 mod key_refresh;
+mod phase;
 mod prepared;
 mod worker;
 
@@ -14,16 +16,19 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, Guard};
+use crate::config::Drain;
 use crate::housekeeping::{Chore, Housekeeping};
 use crate::listener::{self, Permits};
 use crate::proxy::Entrance;
 use crate::server::desk::Desk;
 pub use crate::server::desk::ReadyCheck;
+use crate::server::phase::{Departure, MAX_WAITING, Phase, RouteDrains};
+pub use crate::server::phase::{Ending, Wish};
 pub use crate::server::prepared::{Prepared, inspect};
 use crate::server::worker::{Door, WorkerStart, work};
 use crate::telemetry::{Observer, Telemetry};
@@ -37,16 +42,12 @@ pub struct Running {
     pub admin: Option<SocketAddr>,
     /// Counters and records.
     pub telemetry: Arc<Telemetry>,
-    stop: watch::Sender<Phase>,
+    phase: watch::Sender<Phase>,
+    times: Drain,
+    wishes: mpsc::Receiver<Wish>,
     workers: Vec<JoinHandle<()>>,
     housekeeping: Option<Housekeeping>,
     ended: mpsc::Receiver<()>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Serve,
-    Drain,
 }
 
 impl Prepared {
@@ -70,10 +71,14 @@ impl Prepared {
         let permits = Permits::new(limits.max_connections, limits.max_connections_per_ip);
         let telemetry = Arc::new(Telemetry::new(observer));
         self.shared.grants.announce();
-        let (stop, phase) = watch::channel(Phase::Serve);
+        let (phase, heard) = watch::channel(Phase::Serve);
+        let (wish, wishes) = mpsc::channel(MAX_WISHES);
+        let mut route_drains = RouteDrains(Vec::new());
         let (alive, ended) = mpsc::channel(1);
         let mut threads = Vec::new();
         for worker in 0..workers {
+            let (drains, asked) = mpsc::channel(MAX_WAITING);
+            route_drains.0.push(drains);
             let start = WorkerStart {
                 shared: self.shared.clone(),
                 permits: permits.clone(),
@@ -81,7 +86,8 @@ impl Prepared {
                 revocations: self.revocations.store(),
                 changes: self.revocations.changes(),
                 doors: self.doors_of_one_worker(&mut sockets),
-                phase: phase.clone(),
+                phase: heard.clone(),
+                route_drains: asked,
                 _ended: alive.clone(),
             };
             let name = format!("worker-{worker}");
@@ -96,7 +102,11 @@ impl Prepared {
         }
         self.chores.extend(admin.map(|(listener, guard)| {
             let desk = Desk {
-                phase,
+                phase: heard,
+                wish,
+                route_drains,
+                spread: self.shared.config.server.drain.spread,
+                routes: self.shared.config.routes.clone(),
                 ready: std::mem::take(&mut self.ready),
                 keys: self.keys.take(),
                 revocations: Arc::clone(&self.revocations),
@@ -113,7 +123,9 @@ impl Prepared {
             addresses,
             admin: admin_address,
             telemetry,
-            stop,
+            phase,
+            times: self.shared.config.server.drain.clone(),
+            wishes,
             workers: threads,
             housekeeping,
             ended,
@@ -156,15 +168,43 @@ impl Prepared {
 }
 
 impl Running {
-    /// Stops accepting, and asks every session to end; see [`Drain`](crate::config::Drain).
-    pub fn drain(&self) {
+    /// Says at the admin address that clients should be sent elsewhere. They are still taken in.
+    pub fn announce(&self) {
+        self.tell(Phase::LameDuck);
+    }
+
+    /// Stops accepting, and asks every session to end over the configured spread. `grace` from
+    /// now those left are cut off.
+    pub fn drain(&self, ending: Ending, grace: Duration) {
+        self.tell(Phase::Drain(Departure {
+            ending,
+            spread: self.times.spread.min(grace),
+            deadline: Instant::now() + grace,
+        }));
+    }
+
+    /// The times of a drain.
+    pub const fn drain_times(&self) -> &Drain {
+        &self.times
+    }
+
+    /// What an operator asks for next; `None`: every worker has ended.
+    pub async fn wish(&mut self) -> Option<Wish> {
+        tokio::select! {
+            // Without an admin address nobody ever asks.
+            Some(wish) = self.wishes.recv() => Some(wish),
+            () = all_ended(&mut self.ended) => None,
+        }
+    }
+
+    fn tell(&self, phase: Phase) {
         // Nobody left to hear it means that all workers have ended.
-        let _ = self.stop.send(Phase::Drain);
+        let _ = self.phase.send(phase);
     }
 
     /// Resolves when every worker has ended.
     pub async fn ended(&mut self) {
-        while self.ended.recv().await.is_some() {}
+        all_ended(&mut self.ended).await;
     }
 
     /// Waits for every worker, and ends housekeeping.
@@ -179,3 +219,10 @@ impl Running {
         self.housekeeping.map_or(Ok(()), Housekeeping::join)
     }
 }
+
+async fn all_ended(ended: &mut mpsc::Receiver<()>) {
+    while ended.recv().await.is_some() {}
+}
+
+/// Wishes of operators that wait. A process that is told twice to drain was told.
+const MAX_WISHES: usize = 4;

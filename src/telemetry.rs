@@ -84,6 +84,21 @@ pub struct Counters {
     pub sessions: Counter,
     /// Sessions whose end was the upstream's fault, or ours.
     pub sessions_failed: Counter,
+    /// Sessions that ended, for whatever cause.
+    pub sessions_ended: Counter,
+    /// Of those, the ones that a drain ended, and whose client got the Close.
+    pub drained: Counter,
+    /// The ones that a drain ended, and whose client did not get it in time.
+    pub cut_off: Counter,
+}
+
+/// How sessions stood at one moment, to be compared with another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    begun: u64,
+    ended: u64,
+    drained: u64,
+    cut_off: u64,
 }
 
 impl Telemetry {
@@ -97,13 +112,53 @@ impl Telemetry {
 
     /// Writes the one record of a session.
     pub fn record(&self, record: &Record) {
-        if record.summary.cause.is_operators() {
-            self.counters.sessions_failed.add();
-        }
+        self.count(&record.summary);
         write(record);
         if let Some(observer) = &self.observer {
             observer(record);
         }
+    }
+
+    fn count(&self, summary: &Summary) {
+        let counters = &self.counters;
+        counters.sessions_ended.add();
+        if summary.cause.is_operators() {
+            counters.sessions_failed.add();
+        }
+        if summary.cause == Cause::Drained {
+            match summary.close_codes.downstream {
+                Some(_) => counters.drained.add(),
+                None => counters.cut_off.add(),
+            }
+        }
+    }
+
+    /// How sessions stand.
+    pub fn standing(&self) -> Standing {
+        let counters = &self.counters;
+        Standing {
+            begun: counters.sessions.get(),
+            ended: counters.sessions_ended.get(),
+            drained: counters.drained.get(),
+            cut_off: counters.cut_off.get(),
+        }
+    }
+
+    /// Writes how the sessions ended that were there at `before`, and those begun since.
+    pub fn log_drain(&self, before: Standing, took: Duration) {
+        let now = self.standing();
+        let ended = now.ended.saturating_sub(before.ended);
+        let closed = now.drained.saturating_sub(before.drained);
+        let cut_off = now.cut_off.saturating_sub(before.cut_off);
+        tracing::info!(
+            sessions = now.begun.saturating_sub(before.ended),
+            closed,
+            cut_off,
+            ended_by_themselves = ended.saturating_sub(closed + cut_off),
+            lost = now.begun.saturating_sub(now.ended),
+            took_ms = millis(took),
+            "drained"
+        );
     }
 
     /// Writes all counts.

@@ -53,8 +53,9 @@ be listened on; 78 when the configuration is refused, or has nothing to show.")]
     Demo(DemoRequest),
     /// Serves until SIGTERM or SIGINT.
     ///
-    /// Then it stops accepting, closes every session with 1012 at a frame boundary, waits at
-    /// most `server.drain.grace`, and exits with 0. A second signal exits at once with 1.
+    /// Then it drains: at SIGTERM it is first not ready for `server.drain.lame_duck`; then it
+    /// stops accepting, closes every session with 1012 at a frame boundary, evenly over `spread`,
+    /// and exits with 0 at the latest after `grace`. A second signal exits at once with 1.
     #[command(after_help = "\
 Example:
   TIDEGATE_JWT_SECRET=$(openssl rand -hex 32) tidegate run --config proxy.toml

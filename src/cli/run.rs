@@ -3,12 +3,14 @@
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::CONFIG;
 use super::check::load;
-use crate::server::{Prepared, Running};
+use crate::config::units::duration_text;
+use crate::server::{Ending, Prepared, Running, Wish};
 use crate::telemetry::chain;
 
 /// Serves `file` until a signal, and drains.
@@ -36,31 +38,81 @@ fn start(prepared: Prepared) -> io::Result<ExitCode> {
     }
     tokio::runtime::Builder::new_current_thread()
         .enable_io()
+        .enable_time()
         .build()?
         .block_on(until_ended(running))
 }
 
 /// Waits for the first signal, drains, and waits for the end or for a second one.
 pub async fn until_ended(mut running: Running) -> io::Result<ExitCode> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        // Workers end by themselves only if none of them could begin.
-        () = running.ended() => return Ok(ExitCode::FAILURE),
+    let mut signals = Signals::new()?;
+    let told = tokio::select! {
+        told = signals.next() => told,
+        wish = running.wish() => match wish {
+            Some(Wish::Drain) => Told::Terminate,
+            // Workers end by themselves only if none of them could begin.
+            None => return Ok(ExitCode::FAILURE),
+        },
+    };
+    let (told_at, before) = (Instant::now(), running.telemetry.standing());
+    let times = running.drain_times().clone();
+    // Whoever is at the terminal waits for the end, and sends nobody elsewhere.
+    if told == Told::Terminate && !times.lame_duck.is_zero() {
+        let lame_duck = duration_text(times.lame_duck);
+        tracing::info!(
+            lame_duck,
+            "draining: not ready any more, clients are still let in"
+        );
+        running.announce();
+        tokio::select! {
+            _ = signals.next() => return Ok(at_once()),
+            () = tokio::time::sleep(times.lame_duck) => {}
+        }
     }
     tracing::info!("draining: no new connections, sessions are closed with 1012");
-    running.drain();
+    running.drain(
+        Ending::Stopped,
+        times.grace.saturating_sub(told_at.elapsed()),
+    );
     tokio::select! {
-        _ = terminate.recv() => return Ok(at_once()),
-        _ = interrupt.recv() => return Ok(at_once()),
+        _ = signals.next() => return Ok(at_once()),
         () = running.ended() => {}
     }
+    running.telemetry.log_drain(before, told_at.elapsed());
     running.telemetry.log_counters();
     match running.join() {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(_) => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// The signals that end the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// SIGTERM: by a supervisor.
+    Terminate,
+    /// SIGINT: from a terminal.
+    Interrupt,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Terminate,
+            _ = self.interrupt.recv() => Told::Interrupt,
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 mod admin;
 mod answer;
 mod auth;
+mod drain;
 mod file;
 mod headers;
 pub mod identity;
@@ -38,6 +39,8 @@ use std::time::Duration;
 use crate::config::answer::Reported;
 pub use crate::config::auth::authorize::Authorize;
 pub use crate::config::auth::identity::SignedIdentity;
+pub use crate::config::drain::Drain;
+use crate::config::drain::Readiness;
 use crate::config::file::{Reading, Section};
 use crate::config::identity::Identity;
 use crate::config::problem::{Loaded, Problem, Refused};
@@ -90,7 +93,12 @@ pub fn parse(text: &str, base: &Path) -> Result<Loaded, Refused> {
 }
 
 fn checked(mut root: Section<'_>) -> Result<Config, Reported> {
-    let server = root.section_or_empty("server").and_then(server::server);
+    let server = root.section_or_empty("server");
+    let readiness = match root.has("admin") {
+        true => Readiness::Asked,
+        false => Readiness::Unknown,
+    };
+    let server = server.and_then(|section| server::server(section, readiness));
     let listeners = listener::listeners(&mut root);
     let limits = root.section_or_empty("limits").and_then(server::limits);
     let upstreams = upstream::upstreams(&mut root);
@@ -177,15 +185,6 @@ pub struct Server {
     pub workers: NonZeroUsize,
     /// How sessions are ended at shutdown.
     pub drain: Drain,
-}
-
-/// `[server] drain`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drain {
-    /// Longest time from the signal to the end of the last session.
-    pub grace: Duration,
-    /// The sessions' closes are spread over this long.
-    pub spread: Duration,
 }
 
 /// `[[listener]]`.

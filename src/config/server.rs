@@ -6,23 +6,13 @@ use std::thread;
 use std::time::Duration;
 
 use crate::config::answer::{Mismatch, Reported};
+use crate::config::drain::{self, Readiness};
 use crate::config::file::{Section, Value};
-use crate::config::units::duration_text;
 use crate::config::value::{count, duration, in_memory, size};
-use crate::config::{Drain, ProcessLimits, Server};
+use crate::config::{ProcessLimits, Server};
 
 /// Most worker threads: more than any machine has cores to run them on.
 const MOST_WORKERS: u64 = 1024;
-
-/// Default of `drain.grace`: what Kubernetes waits by default between SIGTERM and SIGKILL.
-const GRACE: Duration = Duration::from_secs(30);
-
-/// Default of `drain.spread`: clients that come back over ten seconds instead of all at once
-/// are a load that the next instance can take, and two thirds of the grace period remain.
-const SPREAD: Duration = Duration::from_secs(10);
-
-/// A session that lasts longer than a day is not waited for.
-const GRACES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
 
 /// Default of `max_connections`: at a few KiB each, idle, they fit in 1 GiB.
 const MAX_CONNECTIONS: u64 = 100_000;
@@ -56,10 +46,11 @@ const MAX_HEADERS: u64 = 64;
 const HEADER_COUNTS: RangeInclusive<u64> = 16..=256;
 
 /// Reads `[server]`.
-pub(super) fn server(mut section: Section<'_>) -> Result<Server, Reported> {
+pub(super) fn server(mut section: Section<'_>, readiness: Readiness) -> Result<Server, Reported> {
     let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let workers = section.or("workers", workers, cores);
-    let drain = section.section_or_empty("drain").and_then(drain);
+    let drain = section.section_or_empty("drain");
+    let drain = drain.and_then(|section| drain::drain(section, readiness));
     section.done();
     Ok(Server {
         workers: workers?.value,
@@ -95,29 +86,6 @@ pub(super) fn limits(mut section: Section<'_>) -> Result<ProcessLimits, Reported
         max_request_head: in_memory(head?.value),
         max_headers: in_memory(headers?.value),
     })
-}
-
-fn drain(mut section: Section<'_>) -> Result<Drain, Reported> {
-    let grace = section.or("grace", duration(GRACES), GRACE);
-    let spread = section.or("spread", duration(Duration::ZERO..=*GRACES.end()), SPREAD);
-    let outcome = grace.and_then(|grace| {
-        let spread = spread?;
-        if spread.value > grace.value {
-            let found = format!(
-                "spread {} above grace {}",
-                spread.show(|time| duration_text(*time)),
-                grace.show(|time| duration_text(*time)),
-            );
-            let allowed = "at most the grace period: sessions that are closed after it are cut off";
-            return Err(section.error("spread", spread.line.max(grace.line), found, allowed));
-        }
-        Ok(Drain {
-            grace: grace.value,
-            spread: spread.value,
-        })
-    });
-    section.done();
-    outcome
 }
 
 fn workers(value: &Value<'_>) -> Result<NonZeroUsize, Mismatch> {

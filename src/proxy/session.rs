@@ -68,9 +68,6 @@ pub(super) fn spawn_session(
     };
     let handle = Rc::clone(&held.seat.handle);
     handle.belong_to(route);
-    if held.worker.registry.is_draining() {
-        handle.drain();
-    }
     let mut relay = Relay::new(session, opened.stream, opened.early, handle);
     let mut running = Running {
         id: String::new(),

@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
 
 use crate::admin::{Answer, Asked};
+use crate::config::Route;
+use crate::config::units::duration_text;
 use crate::revocation::{Keeper, Outcome};
-use crate::server::Phase;
+use crate::server::phase::{Phase, RouteDrains, Wish};
 
 /// Something that has to be there before clients are sent to this process.
 pub struct ReadyCheck(Box<dyn Fn() -> Option<String> + Send>);
@@ -30,6 +33,11 @@ impl fmt::Debug for ReadyCheck {
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) phase: watch::Receiver<Phase>,
+    pub(super) wish: mpsc::Sender<Wish>,
+    pub(super) route_drains: RouteDrains,
+    /// Over which a route's sessions are closed.
+    pub(super) spread: Duration,
+    pub(super) routes: Vec<Arc<Route>>,
     pub(super) ready: Vec<ReadyCheck>,
     /// The public keys of the tokens that the edge signs, as JSON.
     pub(super) keys: Option<Arc<str>>,
@@ -51,6 +59,8 @@ impl Desk {
                 None => Answer::error(404, "this process signs no tokens"),
             },
             Asked::Revoke(body) => self.revoke(&body),
+            Asked::Drain(None) => self.drain(),
+            Asked::Drain(Some(route)) => self.drain_route(&route),
         }
     }
 
@@ -74,8 +84,40 @@ impl Desk {
         }
     }
 
+    fn drain(&self) -> Answer {
+        // Full means that it was told before, and has not come to it yet.
+        let told = !matches!(
+            self.wish.try_send(Wish::Drain),
+            Err(TrySendError::Closed(_))
+        );
+        match told {
+            true => Answer::json(202, &serde_json::json!({ "draining": "process" })),
+            false => Answer::error(503, "the process ends already"),
+        }
+    }
+
+    fn drain_route(&self, route: &str) -> Answer {
+        if !self.routes.iter().any(|known| known.name == route) {
+            let what = format!("there is no route `{}`", route.escape_default());
+            return Answer::error(404, &what);
+        }
+        let spread = duration_text(self.spread);
+        tracing::info!(
+            route,
+            spread,
+            "draining a route: its sessions are closed with 1012"
+        );
+        match self.route_drains.tell(route, self.spread) {
+            true => {
+                let body = serde_json::json!({ "draining": route, "spread": spread });
+                Answer::json(202, &body)
+            }
+            false => Answer::error(503, "too many routes are being drained; ask again later"),
+        }
+    }
+
     fn readiness(&self) -> Answer {
-        let draining = *self.phase.borrow() == Phase::Drain;
+        let draining = *self.phase.borrow() != Phase::Serve;
         let mut missing: Vec<String> = draining
             .then(|| "draining".to_owned())
             .into_iter()

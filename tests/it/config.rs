@@ -183,6 +183,14 @@ fn what_is_switched_off_is_off() {
 }
 
 #[test]
+fn the_lame_duck_is_on_where_somebody_can_hear_of_it_and_fits_into_the_grace_period() {
+    let lame_duck = |file: &str| load(&root(file)).config.server.drain.lame_duck.as_secs();
+    assert_eq!(lame_duck("tests/configs/valid/minimal.toml"), 0);
+    assert_eq!(lame_duck("tests/configs/valid/drain.toml"), 20);
+    assert_eq!(lame_duck("tests/configs/valid/admin-defaults.toml"), 5);
+}
+
+#[test]
 fn a_missing_file_is_a_problem_with_its_remedy() {
     let file = root("tests/configs/no-such.toml");
     let refused = config::load(&file).expect_err("no such file");

@@ -6,11 +6,16 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
+use crate::support::admin::{get, post, send};
 use crate::support::client::Tls;
 use crate::support::program::Program;
-use crate::support::raw::{binary, close, masked, plain, read_frame, read_to_end, write};
-use crate::support::settings::{Settings, proxy};
+use crate::support::raw::{
+    binary, close, masked, opening, plain, read_frame, read_head, read_to_end, write,
+};
+use crate::support::settings::{ORIGIN, Settings, proxy};
 use crate::support::upstream::{echo, upstream};
 use crate::support::{assert_took, until, within};
 
@@ -65,6 +70,16 @@ async fn sessions_are_closed_with_1012_and_the_program_ends_with_0() {
         assert_eq!(record["cause"], "drained");
         assert_eq!(record["code_to_client"], 1012);
         assert_eq!(record["code_to_upstream"], 1001);
+    }
+    let drained = program.said("drained").await;
+    for (count, expected) in [
+        ("sessions", 10),
+        ("closed", 10),
+        ("cut_off", 0),
+        ("ended_by_themselves", 0),
+        ("lost", 0),
+    ] {
+        assert_eq!(drained[count], expected, "{count}: {drained}");
     }
     let counts = program.said("counts since the start").await;
     assert_eq!(counts["sessions"], 10);
@@ -145,6 +160,223 @@ async fn the_grace_period_cuts_off_what_does_not_end() {
         .said("grace period over: closing the connections left")
         .await;
     assert_eq!(line["left"], 1);
-    // No Close inside the frame.
+    // No Close inside the frame, but a record all the same.
     assert_eq!(read_to_end(&mut held.client).await, b"");
+    assert_eq!(held.program.record(0).await["cause"], "drained");
+    let drained = held.program.said("drained").await;
+    assert_eq!(
+        (&drained["sessions"], &drained["cut_off"]),
+        (&1.into(), &1.into())
+    );
+}
+
+#[tokio::test]
+async fn a_lame_duck_is_not_ready_but_lets_clients_in_until_it_is_over() {
+    let upstream = echo().await;
+    let mut program = proxy(upstream.address)
+        .drain("lame_duck = \"3s\", spread = \"0s\"")
+        .more("[admin]\nbind = \"127.0.0.1:0\"\n")
+        .spawn()
+        .await;
+    let admin = program.admin().await;
+    assert_eq!(get(admin, "/readyz").await.status(), 200);
+    let mut before = program.entrance.admitted().await;
+    let started = Instant::now();
+    program.signal("TERM");
+    program
+        .said("draining: not ready any more, clients are still let in")
+        .await;
+    let unready = get(admin, "/readyz").await;
+    assert_eq!((unready.status(), &*unready.body), (503, "draining\n"));
+    let mut during = program.entrance.admitted().await;
+    during.echoes("late, and welcome").await;
+    before.echoes("nobody asked me to go").await;
+    for client in [before, during] {
+        assert_eq!(client.closed().await.0, 1012);
+    }
+    assert_took(started, 3 * SECOND, 20 * SECOND);
+    assert_eq!(program.exited().await.code(), Some(0));
+    assert_eq!(program.said("drained").await["closed"], 2);
+}
+
+#[tokio::test]
+async fn an_interrupt_at_the_terminal_waits_for_no_load_balancer() {
+    let upstream = echo().await;
+    let mut program = proxy(upstream.address)
+        .grace("10m")
+        .drain("lame_duck = \"5m\", spread = \"0s\"")
+        .spawn()
+        .await;
+    let mut client = program.entrance.admitted().await;
+    client.echoes("hello").await;
+    program.signal("INT");
+    assert_eq!(client.closed().await.0, 1012);
+    assert_eq!(program.exited().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn who_has_not_asked_for_anything_does_not_hold_the_drain() {
+    let upstream = echo().await;
+    let settings = proxy(upstream.address).grace("10m");
+    let mut program = settings.tls("handshake_timeout = \"5m\"").spawn().await;
+    let (mut silent, mut tls) = (program.entrance.tcp().await, program.entrance.tls().await);
+    program.signal("TERM");
+    assert_eq!(program.exited().await.code(), Some(0));
+    // Reset or ended: nobody answers them.
+    let mut byte = [0];
+    assert!(!matches!(
+        within("an end", silent.read(&mut byte)).await,
+        Ok(1)
+    ));
+    assert!(!matches!(
+        within("an end", tls.read(&mut byte)).await,
+        Ok(1)
+    ));
+}
+
+#[tokio::test]
+async fn a_request_that_comes_while_it_drains_is_sent_away() {
+    let mut held = Held::new(|settings| settings.grace("10m")).await;
+    let mut late = held.program.entrance.tls().await;
+    held.program.signal("TERM");
+    held.program
+        .said("draining: no new connections, sessions are closed with 1012")
+        .await;
+    until("connections are refused", || {
+        StdStream::connect(held.program.entrance.address).err()
+    })
+    .await;
+    write(&mut late, opening("/chat").text().as_bytes()).await;
+    assert_eq!(read_head(&mut late).await.status(), 503);
+    drop((held.client, held.server));
+    assert_eq!(held.program.exited().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn one_route_is_drained_and_nothing_else() {
+    let upstream = echo().await;
+    let other = format!(
+        "[[route]]\nname = \"other\"\nupstream = \"server\"\npath = \"/other\"\n\
+         origins = [\"{ORIGIN}\"]\nauth.method = \"none\"\n\
+         [admin]\nbind = \"127.0.0.1:0\"\n"
+    );
+    let settings = proxy(upstream.address).workers(2).more(&other);
+    let program = settings.spawn().await;
+    let admin = program.admin().await;
+    let mut staying = program.entrance.admitted().await;
+    staying.echoes("here").await;
+    let mut leaving = Vec::new();
+    for _ in 0..6 {
+        let asked = program.entrance.ask(program.entrance.request("/other"));
+        let (mut client, _) = asked.await.expect("a 101");
+        client.echoes("here").await;
+        leaving.push(client);
+    }
+    let answered = post(admin, "/drain?route=other").await;
+    assert_eq!(answered.status(), 202, "{}", answered.body);
+    for client in leaving {
+        assert_eq!(client.closed().await.0, 1012);
+    }
+    assert_eq!(program.said("route drained").await["sessions"], 6);
+    staying.echoes("still here").await;
+    assert_eq!(get(admin, "/readyz").await.status(), 200);
+    // It is not closed: whoever comes back comes in.
+    let asked = program.entrance.ask(program.entrance.request("/other"));
+    let (mut client, _) = asked.await.expect("a 101");
+    client.echoes("again").await;
+    for (path, status) in [
+        ("/drain?route=nobody", 404),
+        ("/drain?route=", 400),
+        ("/drain?path=other", 400),
+        ("/drain?", 400),
+    ] {
+        assert_eq!(post(admin, path).await.status(), status, "{path}");
+    }
+    drop((client, staying));
+    program.stop().await;
+}
+
+#[tokio::test]
+async fn an_operator_can_drain_the_whole_process_at_the_admin_address() {
+    let upstream = echo().await;
+    let mut program = proxy(upstream.address)
+        .drain("lame_duck = \"0s\", spread = \"0s\"")
+        .more("[admin]\nbind = \"127.0.0.1:0\"\n")
+        .spawn()
+        .await;
+    let admin = program.admin().await;
+    let mut client = program.entrance.admitted().await;
+    client.echoes("hello").await;
+    let form = format!(
+        "POST /drain HTTP/1.1\r\nHost: {admin}\r\nContent-Length: 0\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+    );
+    assert_eq!(send(admin, &form).await.status(), 415);
+    client.echoes("still here").await;
+    assert_eq!(post(admin, "/drain").await.status(), 202);
+    assert_eq!(client.closed().await.0, 1012);
+    assert_eq!(program.exited().await.code(), Some(0));
+}
+
+/// Sessions of the test of the spread, and how long it takes.
+const SESSIONS: usize = 5_000;
+const SPREAD: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn five_thousand_sessions_are_closed_evenly_over_the_spread() {
+    let upstream = upstream().await;
+    let mut program = proxy(upstream.address)
+        .workers(2)
+        .grace("60s")
+        .drain("spread = \"5s\"")
+        .process_limits("max_connections_per_ip = 10000")
+        .without_token()
+        .section("keepalive", "ping_interval = \"off\"")
+        .more("[[listener]]\nbind = \"127.0.0.1:0\"\nplaintext = true\n")
+        .spawn_quiet()
+        .await;
+    let address = program.listener(1).await;
+    let mut clients = JoinSet::new();
+    let mut servers = Vec::new();
+    let (began, when) = watch::channel(None::<Instant>);
+    for _ in 0..SESSIONS {
+        let tcp = within("a connection", TcpStream::connect(address)).await;
+        let mut tcp = tcp.expect("it listens");
+        write(&mut tcp, opening("/chat").text().as_bytes()).await;
+        servers.push(upstream.accept_raw().await);
+        assert_eq!(read_head(&mut tcp).await.status(), 101);
+        let when = when.clone();
+        clients.spawn(async move {
+            let closed = read_frame(&mut tcp).await.expect("a Close").close();
+            let at = when.borrow().expect("the signal came first").elapsed();
+            write(&mut tcp, &masked(close(1012, ""))).await;
+            (closed.0, at)
+        });
+    }
+    began.send_replace(Some(Instant::now()));
+    program.signal("TERM");
+    let mut moments = Vec::new();
+    while let Some(closed) = within("a Close", clients.join_next()).await {
+        let (code, at) = closed.expect("a client");
+        assert_eq!(code, 1012);
+        moments.push(at);
+    }
+    moments.sort_unstable();
+    assert_eq!(moments.len(), SESSIONS);
+    // Any second, not only the whole ones.
+    let most = moments.iter().enumerate().map(|(n, from)| {
+        let until = *from + SECOND;
+        moments[n..].partition_point(|at| *at < until)
+    });
+    let mean = SESSIONS / usize::try_from(SPREAD.as_secs()).expect("seconds");
+    let most = most.max().expect("sessions");
+    assert!(most <= 2 * mean, "{most} in one second, {mean} on average");
+    assert!(moments[SESSIONS - 1] >= SPREAD * 9 / 10, "{moments:?}");
+    drop(servers);
+    assert_eq!(program.exited().await.code(), Some(0));
+    let drained = program.said("drained").await;
+    assert_eq!(
+        (&drained["closed"], &drained["lost"]),
+        (&SESSIONS.into(), &0.into())
+    );
 }

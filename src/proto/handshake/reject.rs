@@ -52,8 +52,10 @@ pub enum Reject {
     Unsendable,
     /// The upstream answered wrongly.
     BadGateway,
-    /// No endpoint could be reached, or this process takes no more sessions.
+    /// No endpoint could be reached.
     Unavailable,
+    /// This process takes no more sessions, for it is to end.
+    Draining,
     /// The upstream took too long.
     GatewayTimeout,
 }
@@ -120,6 +122,7 @@ impl Reject {
             Self::Unsendable => (400, "header value for the upstream cannot be sent"),
             Self::BadGateway => (502, "upstream answered wrongly"),
             Self::Unavailable => (503, "upstream is unavailable"),
+            Self::Draining => (503, "the process drains"),
             Self::GatewayTimeout => (504, "upstream took too long"),
         }
     }

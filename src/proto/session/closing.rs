@@ -29,6 +29,14 @@ impl Session {
         self.check_ended();
     }
 
+    /// Nobody waits for the session any longer: it is over, whatever it was at.
+    pub fn handle_cut_off(&mut self, now: Instant) {
+        self.fail(Cause::Drained, now);
+        if let Phase::Closing(Closing { cause, .. }) = &self.phase {
+            self.end(*cause);
+        }
+    }
+
     /// A peer's Close was judged; in `Relay` it is already on its way to the other leg.
     pub(super) fn handle_close(&mut self, from: Side, code: Option<CloseCode>, now: Instant) {
         self.legs[from].closed = true;

@@ -716,6 +716,32 @@ mod closing {
     }
 
     #[test]
+    fn a_session_that_is_cut_off_is_over_at_once_in_every_phase() {
+        let mut fresh = Sim::new(policy());
+        let mut draining = Sim::new(policy());
+        draining.session.handle_drain(draining.now);
+        let mut token = awaiting_token();
+        for sim in [&mut fresh, &mut draining, &mut token] {
+            for _ in 0..2 {
+                sim.session.handle_cut_off(sim.now);
+                sim.drive();
+                assert_eq!(sim.ended(), Cause::Drained);
+            }
+        }
+        let mut closed = Sim::new(policy());
+        closed.send(
+            Downstream,
+            &frame(Downstream, OpCode::Close, &close_payload(1000, "")),
+        );
+        closed.session.handle_cut_off(closed.now);
+        closed.drive();
+        assert!(matches!(
+            closed.ended(),
+            Cause::Closed { by: Downstream, .. }
+        ));
+    }
+
+    #[test]
     fn the_first_cause_stands() {
         let mut sim = Sim::new(policy());
         sim.send(Downstream, &[0xF1, 0x80]);

@@ -41,6 +41,15 @@ pub async fn get(address: SocketAddr, path: &str) -> Answered {
     .await
 }
 
+/// `POST` without a body, as `curl -X POST` makes it.
+pub async fn post(address: SocketAddr, path: &str) -> Answered {
+    send(
+        address,
+        &format!("POST {path} HTTP/1.1\r\nHost: {address}\r\n\r\n"),
+    )
+    .await
+}
+
 /// `POST /revoke` as `curl --json` makes it, with further fields.
 pub async fn revoke_with(address: SocketAddr, fields: &str, body: &str) -> Answered {
     let length = body.len();

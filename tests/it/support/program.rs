@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -77,9 +78,8 @@ impl Settings {
                 })
         })
         .await;
-        let address = listening["address"].as_str().expect("an address");
         Program {
-            entrance: Entrance::new(address.parse().expect("an address"), certificate),
+            entrance: Entrance::new(address(&listening), certificate),
             child,
             log,
             follower,
@@ -89,6 +89,16 @@ impl Settings {
 }
 
 impl Program {
+    /// The address of the `n`th listener, from 0.
+    pub async fn listener(&self, n: usize) -> SocketAddr {
+        let line = until("it listens", || self.log.all("listening").get(n).cloned()).await;
+        address(&line)
+    }
+
+    pub async fn admin(&self) -> SocketAddr {
+        address(&self.said("admin address").await)
+    }
+
     /// Everything logged so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lines()
@@ -155,6 +165,11 @@ impl Program {
             .map(|ticks| ticks.parse::<u64>().expect("ticks"))
             .sum()
     }
+}
+
+fn address(line: &Value) -> SocketAddr {
+    let address = line["address"].as_str().expect("an address");
+    address.parse().expect("an address")
 }
 
 impl Drop for Program {

@@ -5,7 +5,7 @@ use std::panic;
 use std::path::PathBuf;
 use std::thread;
 
-use tidegate::server::{Prepared, Running};
+use tidegate::server::{Ending, Prepared, Running};
 use tidegate::telemetry::{Counters, Record};
 use tokio::sync::mpsc;
 
@@ -80,7 +80,7 @@ impl Proxy {
     }
 
     pub fn drain(&self) {
-        self.running.as_ref().expect("it runs").drain();
+        drain(self.running.as_ref().expect("it runs"));
     }
 
     /// Resolves when every worker has ended.
@@ -103,8 +103,12 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         if let Some(running) = &self.running {
-            running.drain();
+            drain(running);
             assert!(thread::panicking(), "a test stops its proxy");
         }
     }
+}
+
+fn drain(running: &Running) {
+    running.drain(Ending::Stopped, running.drain_times().grace);
 }

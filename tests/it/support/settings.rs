@@ -18,6 +18,7 @@ pub struct Settings {
     endpoints: Vec<String>,
     workers: usize,
     grace: &'static str,
+    drain: &'static str,
     limits: String,
     tls: String,
     route: String,
@@ -39,6 +40,7 @@ pub fn proxy(upstream: SocketAddr) -> Settings {
         endpoints: vec![format!("ws://{upstream}")],
         workers: 1,
         grace: "10s",
+        drain: "spread = \"0s\"",
         limits: String::new(),
         tls: String::new(),
         route: format!("path = \"/chat\"\norigins = [\"{ORIGIN}\"]"),
@@ -81,6 +83,12 @@ impl Settings {
 
     pub fn grace(mut self, grace: &'static str) -> Self {
         self.grace = grace;
+        self
+    }
+
+    /// The keys of `[server] drain`, but for `grace`.
+    pub fn drain(mut self, keys: &'static str) -> Self {
+        self.drain = keys;
         self
     }
 
@@ -174,6 +182,7 @@ impl Settings {
         let Self {
             workers,
             grace,
+            drain,
             limits,
             tls,
             route,
@@ -187,7 +196,7 @@ impl Settings {
             r#"
 [server]
 workers = {workers}
-drain = {{ grace = "{grace}", spread = "0s" }}
+drain = {{ grace = "{grace}", {drain} }}
 
 [[listener]]
 bind = "127.0.0.1:0"
