@@ -27,11 +27,11 @@ use crate::proto::policy::Policy;
 use crate::proto::session::{Event, Session};
 use crate::proto::side::{Side, Sides};
 
-/// Rounds of reading and writing in one wake-up, before other sessions have their turn.
-const MAX_ROUNDS: u32 = 3;
+/// Turns of the two legs in one wake-up, before other sessions have theirs.
+const MAX_TURNS: u32 = 6;
 
-/// Reads of one leg in a round: the second mostly finds that there is no more.
-const READS_PER_ROUND: u32 = 2;
+/// Reads of one leg in a turn: the second mostly finds that there is no more.
+const READS_PER_TURN: u32 = 2;
 
 /// The worker's scratch buffer: as much as one read may take. Watermarks below it, which
 /// is the rule, make reads smaller.
@@ -154,6 +154,23 @@ enum Read {
     Nowhere,
 }
 
+/// How far one leg has come in a wake-up.
+struct Turn {
+    /// Whether there may be something that it has not seen.
+    is_due: bool,
+    /// It had nothing to read and has remembered whom to wake: it is not asked again.
+    is_dry: bool,
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self {
+            is_due: true,
+            is_dry: false,
+        }
+    }
+}
+
 /// A session and its connections.
 #[derive(Debug)]
 pub struct Relay<D, U> {
@@ -213,30 +230,39 @@ where
             self.armed = None;
         }
         let mut scratch = SCRATCH.take();
-        let polled = self.poll_rounds(&mut scratch, now, cx);
+        let polled = self.poll_turns(&mut scratch, now, cx);
         SCRATCH.set(scratch);
         polled
     }
 
-    fn poll_rounds(
+    /// Gives each leg a turn, and another one as long as something has happened that it has
+    /// not seen.
+    fn poll_turns(
         &mut self,
         scratch: &mut Vec<u8>,
         now: Instant,
         cx: &mut Context<'_>,
     ) -> Poll<Event> {
-        // A leg that had nothing to read has remembered whom to wake: it is not asked again.
-        let mut dry = Sides {
-            downstream: false,
-            upstream: false,
+        let mut turns = Sides {
+            downstream: Turn::default(),
+            upstream: Turn::default(),
         };
-        for _ in 0..MAX_ROUNDS {
-            let mut moved = self.pump(Side::Downstream, &mut dry, scratch, now, cx);
-            moved |= self.pump(Side::Upstream, &mut dry, scratch, now, cx);
-            if let Some(event) = self.session.poll_event() {
-                return Poll::Ready(event);
+        let mut from = Side::Downstream;
+        for _ in 0..MAX_TURNS {
+            if turns[from].is_due {
+                let moved = self.pump(from, &mut turns[from], scratch, now, cx);
+                turns[from.other()].is_due |= moved;
+                if let Some(event) = self.session.poll_event() {
+                    return Poll::Ready(event);
+                }
             }
-            if !moved && !self.poll_timer(now, cx) {
-                return Poll::Pending;
+            from = from.other();
+            if !turns.downstream.is_due && !turns.upstream.is_due {
+                if !self.poll_timer(now, cx) {
+                    return Poll::Pending;
+                }
+                turns.downstream.is_due = true;
+                turns.upstream.is_due = true;
             }
         }
         // Peers that keep it busy hold no deadline up.
@@ -249,12 +275,13 @@ where
     fn pump(
         &mut self,
         from: Side,
-        dry: &mut Sides<bool>,
+        turn: &mut Turn,
         scratch: &mut Vec<u8>,
         now: Instant,
         cx: &mut Context<'_>,
     ) -> bool {
-        if dry[from] {
+        turn.is_due = false;
+        if turn.is_dry {
             let written = self.write(from.other(), now, cx);
             if written {
                 // What was left over from before may all have gone.
@@ -264,12 +291,15 @@ where
         }
         lend(&mut self.session, from, scratch);
         let mut moved = false;
-        for _ in 0..READS_PER_ROUND {
+        for _ in 0..READS_PER_TURN {
             let read = self.read(from, now, cx);
             moved |= read == Read::Moved;
-            moved |= self.write(from.other(), now, cx);
+            let written = self.write(from.other(), now, cx);
+            moved |= written;
+            // There may be more to read, or room for it now.
+            turn.is_due = read != Read::Dry && (read == Read::Moved || written);
+            turn.is_dry = read == Read::Dry;
             if read != Read::Moved {
-                dry[from] = read == Read::Dry;
                 break;
             }
         }
@@ -376,8 +406,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
         Read::Moved
     }
 
-    /// Writes what is pending, flushes, and shuts down when it is time. Whether anything
-    /// moved.
+    /// Writes what is pending, flushes, and shuts down when it is time, until there is no more
+    /// to do. Whether anything moved.
     fn write(
         &mut self,
         session: &mut Session,
@@ -388,30 +418,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
         let (mut moved, mut blocked) = (false, false);
         loop {
             let pending = session.pending(to);
-            if pending.is_empty() {
+            if !pending.is_empty() && !blocked {
+                match Pin::new(&mut self.stream).poll_write(cx, pending) {
+                    Poll::Ready(Ok(n)) if n > 0 => {
+                        session.handle_sent(to, n, now);
+                        self.unflushed = true;
+                        moved = true;
+                    }
+                    Poll::Ready(_) => {
+                        session.handle_reset(to, now);
+                        return true;
+                    }
+                    Poll::Pending => blocked = true,
+                }
+                continue;
+            }
+            if !self.unflushed {
                 break;
             }
-            match Pin::new(&mut self.stream).poll_write(cx, pending) {
-                Poll::Ready(Ok(n)) if n > 0 => {
-                    session.handle_sent(to, n, now);
-                    self.unflushed = true;
-                    moved = true;
-                }
-                Poll::Ready(_) => {
-                    session.handle_reset(to, now);
-                    return true;
-                }
-                Poll::Pending => {
-                    blocked = true;
-                    break;
-                }
-            }
-        }
-        if self.unflushed {
             match Pin::new(&mut self.stream).poll_flush(cx) {
                 Poll::Ready(Ok(())) => {
                     self.unflushed = false;
                     moved = true;
+                    // Which may leave something more to be sent.
                     session.handle_flushed(to, now);
                 }
                 Poll::Ready(Err(_)) => {
@@ -419,7 +448,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
                     session.handle_reset(to, now);
                     return true;
                 }
-                Poll::Pending => blocked = true,
+                Poll::Pending => {
+                    blocked = true;
+                    break;
+                }
             }
         }
         if blocked {
