@@ -191,6 +191,8 @@ fn write(record: &Record) {
     let summary = &record.summary;
     let (client, upstream) = (summary.tallies.downstream, summary.tallies.upstream);
     let (peaks, codes) = (summary.peaks, summary.close_codes);
+    let round_trips = summary.round_trips;
+    let (client_rtt, upstream_rtt) = (round_trips.downstream, round_trips.upstream);
     tracing::info!(
         id = record.id,
         route = record.route,
@@ -211,6 +213,13 @@ fn write(record: &Record) {
         dropped_from_upstream = upstream.dropped,
         peak_buffered_from_client = peaks.downstream,
         peak_buffered_from_upstream = peaks.upstream,
+        heartbeats = Some(summary.heartbeats).filter(|heartbeats| *heartbeats > 0),
+        client_rtt_us = client_rtt.map(|rtt| micros(rtt.last)),
+        client_rtt_min_us = client_rtt.map(|rtt| micros(rtt.least)),
+        client_rtt_smoothed_us = client_rtt.map(|rtt| micros(rtt.smoothed)),
+        upstream_rtt_us = upstream_rtt.map(|rtt| micros(rtt.last)),
+        upstream_rtt_min_us = upstream_rtt.map(|rtt| micros(rtt.least)),
+        upstream_rtt_smoothed_us = upstream_rtt.map(|rtt| micros(rtt.smoothed)),
         duration_ms = millis(record.duration),
         "session ended"
     );
@@ -231,6 +240,10 @@ fn detail(record: &Record) -> Option<String> {
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// An error and its causes, on one line.

@@ -164,9 +164,11 @@ fn policy() -> Policy {
         },
         keepalive: Keepalive {
             ping_interval: None,
+            upstream_ping_interval: None,
             pong_timeout: second,
             idle_timeout: None,
             max_lifetime: None,
+            heartbeat: None,
         },
         close_timeout: second,
     }

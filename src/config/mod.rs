@@ -1,8 +1,8 @@
 //! Checked configuration: the types the program runs on, and the way to them from a file.
 //!
 //! What a key may be, its default and the reason for it stand in the file of its section
-//! (`server`, `listener`, `route`, `auth`, `headers`, `rule`, `policy`, `upstream`, `admin`);
-//! they read through `file`, which alone knows TOML. The types of `[route.auth]` are in
+//! (`server`, `listener`, `route`, `auth`, `headers`, `rule`, `policy`, `keepalive`, `upstream`,
+//! `admin`); they read through `file`, which alone knows TOML. The types of `[route.auth]` are in
 //! `token`. Nothing here opens what the configuration names: certificates, keys and secrets
 //! are looked at by those who use them.
 
@@ -13,6 +13,7 @@ mod drain;
 mod file;
 mod headers;
 pub mod identity;
+mod keepalive;
 mod listener;
 mod names;
 mod policy;

@@ -1,5 +1,4 @@
-//! `[route.limits]`, `[route.backpressure]`, `[route.keepalive]`: what the sessions of a
-//! route obey.
+//! `[route.limits]` and `[route.backpressure]`: what the sessions of a route obey.
 
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
@@ -7,12 +6,12 @@ use std::time::Duration;
 
 use crate::config::answer::{Mismatch, Placed, Reported};
 use crate::config::file::{Section, Value};
-use crate::config::units::{duration_text, size_text};
+use crate::config::units::size_text;
 use crate::config::value::{
     byte_rate, count, duration, flag, in_memory, message_rate, one_of, or_off, size,
 };
 use crate::proto::limits::{Limits, OnExcess, Quota, Rate};
-use crate::proto::policy::{Backpressure, Keepalive, OnSlowConsumer};
+use crate::proto::policy::{Backpressure, OnSlowConsumer};
 
 /// Default of `max_frame_size`: libraries cut messages into frames of 4 to 64 KiB.
 const MAX_FRAME_SIZE: u64 = 64 << 10;
@@ -62,25 +61,6 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Shorter than a second would end sessions over a lost packet.
 const STALL_TIMES: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
-
-/// Default of `ping_interval`: routers and load balancers forget silent connections after 30
-/// seconds at the soonest.
-const PING_INTERVAL: Duration = Duration::from_secs(25);
-
-/// More often than once a second is a load, not a sign of life.
-const PING_TIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60 * 60);
-
-/// Default of `pong_timeout`: a mobile radio that wakes up needs a few seconds.
-const PONG_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Below a tenth of a second a distant client fails.
-const PONG_TIMES: RangeInclusive<Duration> =
-    Duration::from_millis(100)..=Duration::from_secs(60 * 60);
-
-/// `idle_timeout` and `max_lifetime`, which are off by default: only the operator knows how
-/// long a session of the application may be silent, or last.
-const LIFETIMES: RangeInclusive<Duration> =
-    Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 60 * 60);
 
 const MESSAGE_QUOTA: QuotaRules = QuotaRules {
     default: MESSAGES,
@@ -218,37 +198,6 @@ fn low_watermark(
             Err(section.error("low_watermark", low.line, found, allowed))
         }
     }
-}
-
-/// Reads `[route.keepalive]`.
-pub(super) fn keepalive(mut section: Section<'_>) -> Result<Keepalive, Reported> {
-    let ping = section.or(
-        "ping_interval",
-        or_off(duration(PING_TIMES)),
-        Some(PING_INTERVAL),
-    );
-    let pong = section.or("pong_timeout", duration(PONG_TIMES), PONG_TIMEOUT);
-    let idle = section.or("idle_timeout", or_off(duration(LIFETIMES)), None);
-    let lifetime = section.or("max_lifetime", or_off(duration(LIFETIMES)), None);
-    if let (Ok(ping), Ok(pong)) = (&ping, &pong)
-        && let Some(interval) = ping.value
-        && pong.value >= interval
-    {
-        let found = format!(
-            "{}, ping_interval is {}",
-            pong.show(|time| duration_text(*time)),
-            ping.show(|_| duration_text(interval)),
-        );
-        let allowed = "less than ping_interval: a ping is answered before the next is sent";
-        section.error("pong_timeout", pong.line.max(ping.line), found, allowed);
-    }
-    section.done();
-    Ok(Keepalive {
-        ping_interval: ping?.value,
-        pong_timeout: pong?.value,
-        idle_timeout: idle?.value,
-        max_lifetime: lifetime?.value,
-    })
 }
 
 /// Reads `quota` of a rule; `None` when it is absent.

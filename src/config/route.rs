@@ -11,7 +11,7 @@ use crate::config::file::Section;
 use crate::config::rule::Tokens;
 use crate::config::value::{checked, duration, flag, text};
 use crate::config::{
-    Auth, HostPattern, Line, PathPattern, Route, auth, headers, names, policy, rule,
+    Auth, HostPattern, Line, PathPattern, Route, auth, headers, keepalive, names, policy, rule,
 };
 use crate::proto::origin::OriginPattern;
 use crate::proto::policy::Policy;
@@ -95,7 +95,7 @@ fn route(
         .and_then(policy::backpressure);
     let keepalive = section
         .section_or_empty("keepalive")
-        .and_then(policy::keepalive);
+        .and_then(|section| keepalive::keepalive(section, &limits));
     let tokens = match &auth {
         Ok(auth::Read {
             auth: Auth::None, ..

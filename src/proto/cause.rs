@@ -134,8 +134,8 @@ pub enum Cause {
     Vanished(Side),
     /// The upstream leg could not be made.
     DialFailed(DialFailure),
-    /// The client did not answer a ping in time.
-    PongMissing,
+    /// A peer did not answer a ping of the edge's in time.
+    PongMissing(Side),
     /// No data frame for the idle timeout.
     Idle,
     /// The session reached its maximum lifetime.
@@ -158,6 +158,7 @@ impl Cause {
             Self::FrameTooBig(side)
             | Self::MessageTooBig(side)
             | Self::Stalled(side)
+            | Self::PongMissing(side)
             | Self::Misbehaved(side, _)
             | Self::Vanished(side) => Some(side),
             Self::TokenTimeout
@@ -167,8 +168,7 @@ impl Cause {
             | Self::TokenRevoked
             | Self::MessageRefused(_)
             | Self::QuotaExceeded(_)
-            | Self::SlowConsumer
-            | Self::PongMissing => Some(Side::Downstream),
+            | Self::SlowConsumer => Some(Side::Downstream),
             Self::DialFailed(_) => Some(Side::Upstream),
             Self::AdmissionUnavailable
             | Self::Idle
@@ -206,7 +206,7 @@ impl Cause {
                 (CloseCode::TRY_AGAIN_LATER, "reading too slowly")
             }
             Self::Misbehaved(_, rule) => (rule.code(), "protocol error"),
-            Self::PongMissing => (CloseCode::TIMEOUT, "no pong in time"),
+            Self::PongMissing(_) => (CloseCode::TIMEOUT, "no pong in time"),
             Self::Idle => (CloseCode::TIMEOUT, "idle"),
             Self::LifetimeOver => (CloseCode::GOING_AWAY, "session lifetime is over"),
             Self::Drained => (CloseCode::SERVICE_RESTART, "restarting"),
@@ -261,7 +261,7 @@ impl Cause {
             Self::DialFailed(DialFailure::Unreachable) => "upstream_unreachable",
             Self::DialFailed(DialFailure::TimedOut) => "upstream_timed_out",
             Self::DialFailed(DialFailure::Refused) => "upstream_refused",
-            Self::PongMissing => "pong_missing",
+            Self::PongMissing(_) => "pong_missing",
             Self::Idle => "idle",
             Self::LifetimeOver => "lifetime_over",
             Self::Drained => "drained",
@@ -330,7 +330,8 @@ mod tests {
             (Cause::DialFailed(DialFailure::Unreachable), 1013, 1001),
             (Cause::DialFailed(DialFailure::TimedOut), 1014, 1001),
             (Cause::DialFailed(DialFailure::Refused), 1014, 1001),
-            (Cause::PongMissing, 3008, 1001),
+            (Cause::PongMissing(D), 3008, 1001),
+            (Cause::PongMissing(U), 1014, 3008),
             (Cause::Idle, 3008, 1001),
             (Cause::LifetimeOver, 1001, 1001),
             (Cause::Drained, 1012, 1001),

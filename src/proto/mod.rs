@@ -41,6 +41,7 @@ pub mod origin;
 pub mod pipe;
 pub mod policy;
 pub mod rule;
+pub mod seed;
 pub mod session;
 pub mod side;
 #[cfg(test)]

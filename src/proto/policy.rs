@@ -32,15 +32,32 @@ pub struct Backpressure {
 /// When a silent connection is pinged, and when it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// Ping the client this often; `None`: never.
+    /// Ping the client this often, give or take a tenth; `None`: never.
     pub ping_interval: Option<Duration>,
+    /// The same for the upstream.
+    pub upstream_ping_interval: Option<Duration>,
     /// How long the answer to a ping may take.
     pub pong_timeout: Duration,
     /// Longest time without a data frame in either direction; `None`: unlimited.
     pub idle_timeout: Option<Duration>,
-    /// Longest session; `None`: unlimited.
+    /// Longest session, of which up to a tenth is taken off; `None`: unlimited.
     pub max_lifetime: Option<Duration>,
+    /// The ping and pong of clients that cannot send real ones.
+    pub heartbeat: Option<Heartbeat>,
 }
+
+/// A text message of the client's that the edge answers, and the upstream never sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The whole message, in one frame; at most [`LONGEST_HEARTBEAT`] bytes.
+    pub request: String,
+    /// The text that answers it; as long at most.
+    pub reply: String,
+}
+
+/// As long as the payload of a ping may be (RFC 6455 §5.5): such a frame can be judged whole
+/// wherever a ping can.
+pub const LONGEST_HEARTBEAT: usize = 125;
 
 /// The first message of a session that its request head did not admit.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,8 +11,10 @@ mod inspecting;
 mod judging;
 mod leg;
 mod life;
+mod pinging;
 mod revising;
 mod start;
+mod summary;
 mod timing;
 
 use std::sync::Arc;
@@ -24,24 +26,28 @@ use self::inspecting::Inspector;
 use self::leg::{CloseOut, Leg, SlotKind};
 pub use self::life::Admitted;
 use self::life::{Life, Saying};
+pub use self::pinging::RoundTrip;
+pub use self::summary::Summary;
 use self::timing::Timers;
 use crate::proto::cause::{Cause, DialFailure};
-use crate::proto::close::CloseCode;
 use crate::proto::frame::{OpCode, encode_frame};
 use crate::proto::limits::Meter;
 use crate::proto::pipe::Pipe;
 use crate::proto::policy::Policy;
+use crate::proto::seed::Seed;
 use crate::proto::side::{Side, Sides};
 use crate::proto::token::{Collector, Masked};
 
 /// Masking keys for the frames the edge itself sends to the upstream: unpredictable, each
-/// used once (RFC 6455 §5.3).
+/// used once (RFC 6455 §5.3). And what everything else is drawn from that must be random.
 #[derive(Clone, Copy, Debug)]
 pub struct MaskKeys {
     /// For the forwarded first message.
     pub first_message: [u8; 4],
     /// For Close.
     pub close: [u8; 4],
+    /// For pings and jitter.
+    pub seed: Seed,
 }
 
 /// What the driver must do for the session.
@@ -69,19 +75,6 @@ pub enum TokenVerdict {
     Forbidden,
     /// Nobody could say.
     Unavailable,
-}
-
-/// How a session ended: the material of its record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// Why.
-    pub cause: Cause,
-    /// The code in the Close that each leg was sent, if one got out.
-    pub close_codes: Sides<Option<CloseCode>>,
-    /// What came from each leg.
-    pub tallies: Sides<Tally>,
-    /// The largest buffered amount of the pipe that each leg feeds.
-    pub peaks: Sides<usize>,
 }
 
 #[derive(Debug)]
@@ -222,8 +215,7 @@ impl Session {
         match &leg.slot {
             Some(slot) if slot.is_begun() || self.pipes[from].is_sent_to_boundary() => {
                 if leg.handle_slot_sent(n) == Some(SlotKind::Ping) {
-                    let pong_timeout = self.policy.keepalive.pong_timeout;
-                    self.timers.handle_ping_sent(now + pong_timeout);
+                    self.handle_ping_sent(to, now);
                 }
             }
             _ => {
@@ -318,7 +310,8 @@ impl Session {
         self.phase = Phase::Relaying;
         self.legs.upstream = Leg::new(true);
         self.inputs.downstream.mode = Mode::Relay;
-        self.timers.handle_relaying(&self.policy.keepalive, now);
+        self.timers
+            .handle_relaying(&self.policy.keepalive, self.mask_keys.seed, now);
         let policy = Arc::clone(&self.policy);
         if let Some(first) = &policy.first_message {
             if !first_message.is_empty() {
@@ -363,30 +356,6 @@ impl Session {
     /// Memory that the session owns for bytes on their way. An idle session owns none.
     pub fn owned_memory(&self) -> usize {
         self.pipes.downstream.owned() + self.pipes.upstream.owned() + self.held_memory()
-    }
-
-    /// How the session ended, or stands.
-    pub fn summary(&self) -> Summary {
-        let cause = match &self.phase {
-            Phase::Ended(cause) | Phase::Closing(Closing { cause, .. }) => *cause,
-            // Dropped in the middle: only a bug in the driver does that.
-            _ => Cause::Internal,
-        };
-        Summary {
-            cause,
-            close_codes: Sides {
-                downstream: self.legs.downstream.sent_close_code(),
-                upstream: self.legs.upstream.sent_close_code(),
-            },
-            tallies: Sides {
-                downstream: self.inputs.downstream.tally,
-                upstream: self.inputs.upstream.tally,
-            },
-            peaks: Sides {
-                downstream: self.pipes.downstream.peak().max(self.held_peak()),
-                upstream: self.pipes.upstream.peak(),
-            },
-        }
     }
 }
 

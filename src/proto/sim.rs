@@ -13,11 +13,15 @@ use crate::proto::limits::{Limits, OnExcess, Quota, Rate};
 use crate::proto::policy::{
     Backpressure, FirstMessage, Keepalive, OnExpiry, OnSlowConsumer, Policy,
 };
+use crate::proto::seed::Seed;
 use crate::proto::session::{Event, MaskKeys, Session};
 use crate::proto::side::{Side, Sides};
 
 /// A client's masking key in tests.
 pub const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// What a simulated session draws from.
+pub const SEED: Seed = Seed(9);
 
 /// A frame as a peer reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,9 +78,11 @@ pub fn policy() -> Policy {
         },
         keepalive: Keepalive {
             ping_interval: None,
+            upstream_ping_interval: None,
             pong_timeout: Duration::from_secs(10),
             idle_timeout: None,
             max_lifetime: None,
+            heartbeat: None,
         },
         close_timeout: Duration::from_secs(5),
     }
@@ -143,6 +149,7 @@ impl Sim {
         let keys = MaskKeys {
             first_message: [1, 2, 3, 4],
             close: [5, 6, 7, 8],
+            seed: SEED,
         };
         let wire = || Wire {
             to_edge: VecDeque::new(),

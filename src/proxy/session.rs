@@ -13,6 +13,7 @@ use crate::auth::{Admission, Authenticator, TokenRefused};
 use crate::drain::Seat;
 use crate::http::Opened;
 use crate::proto::cause::DialFailure;
+use crate::proto::seed::Seed;
 use crate::proto::session::{Admitted, Event, MaskKeys, Session, Summary, TokenVerdict};
 use crate::proto::token::Masked;
 use crate::proxy::granting::Pending;
@@ -49,14 +50,15 @@ pub(super) fn spawn_session(
     let Some(route) = held.snapshot.route(index) else {
         return;
     };
-    let Some(mask_keys) = random::<8>() else {
+    let Some(random) = random::<16>() else {
         tracing::error!("the system gives no random bytes");
         return;
     };
-    let [a, b, c, d, e, f, g, h] = mask_keys;
+    let [a, b, c, d, e, f, g, h, seed @ ..] = random;
     let mask_keys = MaskKeys {
         first_message: [a, b, c, d],
         close: [e, f, g, h],
+        seed: Seed(u64::from_ne_bytes(seed)),
     };
     let began = Instant::now();
     let policy = Arc::clone(&route.policy);

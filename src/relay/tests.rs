@@ -14,6 +14,7 @@ use super::*;
 use crate::proto::cause::Cause;
 use crate::proto::frame::OpCode;
 use crate::proto::policy::{ExpiryNotice, OnExpiry, Policy};
+use crate::proto::seed::Seed;
 use crate::proto::session::{Admitted, MaskKeys, TokenVerdict};
 use crate::proto::sim::{close_payload, first_message, frame, policy};
 use Side::{Downstream, Upstream};
@@ -23,6 +24,7 @@ const BOTH: [Side; 2] = [Downstream, Upstream];
 const KEYS: MaskKeys = MaskKeys {
     first_message: [1, 2, 3, 4],
     close: [5, 6, 7, 8],
+    seed: Seed(9),
 };
 
 fn session(policy: Policy) -> Session {

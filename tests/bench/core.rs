@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tidegate::proto::frame::{OpCode, encode_frame};
 use tidegate::proto::limits::{Limits, OnExcess, Quota, Rate};
 use tidegate::proto::policy::{Backpressure, Keepalive, OnExpiry, OnSlowConsumer, Policy};
+use tidegate::proto::seed::Seed;
 use tidegate::proto::session::{MaskKeys, Session};
 use tidegate::proto::side::Side;
 
@@ -24,6 +25,7 @@ fn main() {
     let keys = MaskKeys {
         first_message: [1, 2, 3, 4],
         close: [5, 6, 7, 8],
+        seed: Seed(9),
     };
     let mut session = Session::new(Arc::new(policy()), keys, now);
     let mut scratch = vec![0; 128 * 1024];
@@ -91,9 +93,11 @@ fn policy() -> Policy {
         },
         keepalive: Keepalive {
             ping_interval: Some(Duration::from_secs(25)),
+            upstream_ping_interval: None,
             pong_timeout: Duration::from_secs(10),
             idle_timeout: None,
             max_lifetime: None,
+            heartbeat: None,
         },
         close_timeout: Duration::from_secs(5),
     }

@@ -1,15 +1,17 @@
 //! Decides the fate of a data frame: what the client's quotas say, and whether a slow
 //! client is spared a message.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Session;
 use super::input::Fate;
-use super::judging::Step;
+use super::judging::{Step, span};
 use crate::proto::cause::QuotaKind;
+use crate::proto::frame::apply_mask;
 use crate::proto::limits::{Meter, OnExcess};
-use crate::proto::message::Place;
-use crate::proto::policy::OnSlowConsumer;
+use crate::proto::message::{Kind, Place};
+use crate::proto::policy::{LONGEST_HEARTBEAT, OnSlowConsumer};
 use crate::proto::side::Side;
 
 /// What a quota says of a frame.
@@ -42,26 +44,89 @@ impl Session {
             (Ruling::Drop, Place::First) => Fate::Drop,
             _ => Fate::Admit,
         };
-        if fate == Fate::Admit && from == Side::Downstream && self.inspector.is_some() {
-            fate = match self.fate_of_inspected(kind) {
-                Ok(fate) => fate,
-                Err(cause) => return self.fail_input(from, cause, now),
-            };
+        if fate == Fate::Admit && from == Side::Downstream {
+            if self.may_be_heartbeat() {
+                self.set_fate(from, Fate::Compare);
+                return self.compare(now);
+            }
+            if self.inspector.is_some() {
+                fate = match self.fate_of_inspected(kind) {
+                    Ok(fate) => fate,
+                    Err(cause) => return self.fail_input(from, cause, now),
+                };
+            }
         }
+        self.follow_fate(from, fate, place, now)
+    }
+
+    /// Goes on with the data frame under way as was decided.
+    fn follow_fate(&mut self, from: Side, fate: Fate, place: Place, now: Instant) -> Step {
         let input = &mut self.inputs[from];
         let drops = fate == Fate::Drop;
         if drops && place == Place::First {
             input.tally.dropped += 1;
         }
         input.dropping = drops;
-        if let Some(frame) = &mut input.frame {
-            frame.fate = fate;
-        }
+        self.set_fate(from, fate);
         match fate {
-            Fate::Admit | Fate::Undecided => self.judge_payload(from, now),
+            Fate::Admit | Fate::Undecided | Fate::Compare => self.judge_payload(from, now),
             Fate::Inspect => self.inspect(now),
             Fate::Drop => Step::Again,
         }
+    }
+
+    fn set_fate(&mut self, from: Side, fate: Fate) {
+        if let Some(frame) = &mut self.inputs[from].frame {
+            frame.fate = fate;
+        }
+    }
+
+    /// Whether the client's frame under way is as long as the heartbeat of the route, and a
+    /// whole text message.
+    fn may_be_heartbeat(&self) -> bool {
+        let heartbeat = self.policy.keepalive.heartbeat.as_ref();
+        let (Some(heartbeat), Some(frame)) = (heartbeat, &self.inputs.downstream.frame) else {
+            return false;
+        };
+        frame.payload_left == heartbeat.request.len() as u64
+            && (frame.place, frame.kind, frame.is_final()) == (Place::First, Kind::Text, true)
+    }
+
+    /// Waits until a frame that may be a heartbeat is there whole. Answers it, if it is one;
+    /// or else the frame goes the way of every other. The quotas were asked before.
+    pub(super) fn compare(&mut self, now: Instant) -> Step {
+        let policy = Arc::clone(&self.policy);
+        let heartbeat = policy.keepalive.heartbeat.as_ref();
+        let (Some(heartbeat), Some(frame)) = (heartbeat, &self.inputs.downstream.frame) else {
+            return Step::Again;
+        };
+        let (header_len, key) = (frame.header_left, frame.header.mask.unwrap_or_default());
+        let n = span(frame.left(), usize::MAX);
+        let Some(frame) = self.pipes.downstream.unjudged().get(..n) else {
+            return Step::Wait;
+        };
+        let mut text = [0; LONGEST_HEARTBEAT];
+        let masked = frame.get(header_len..).unwrap_or_default();
+        let text = text.get_mut(..masked.len()).unwrap_or_default();
+        text.copy_from_slice(masked.get(..text.len()).unwrap_or_default());
+        apply_mask(text, key, 0);
+        if text != heartbeat.request.as_bytes() {
+            let fate = match self.inspector.is_some() {
+                true => Fate::Inspect,
+                false => Fate::Admit,
+            };
+            return self.follow_fate(Side::Downstream, fate, Place::First, now);
+        }
+        // It is smaller than any burst of bytes.
+        if let Err(until) = self.charge_bytes(n, now) {
+            return self.throttle(Side::Downstream, until, now);
+        }
+        self.pipes.downstream.discard(n);
+        self.inputs.downstream.frame = None;
+        self.inputs.downstream.dropping = false;
+        self.timers.heartbeats = self.timers.heartbeats.saturating_add(1);
+        self.answer_heartbeat();
+        Step::Again
     }
 
     /// What the client's quotas say about a data frame of `size` bytes on the wire.

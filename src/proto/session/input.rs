@@ -29,6 +29,8 @@ pub enum Mode {
 pub enum Fate {
     /// Its header is good; quotas have not been asked.
     Undecided,
+    /// It may be a heartbeat: decided when it is there whole.
+    Compare,
     /// It goes through.
     Admit,
     /// It is collected, and goes through when its whole message is found good.

@@ -284,7 +284,7 @@ impl Session {
         };
         self.keep(admitted);
         // The notice of the older token would be a lie now.
-        self.saying = None;
+        self.unsay();
         let inspection = self.policy.inspection.as_ref();
         let refresh = inspection.and_then(|inspection| inspection.refresh.as_ref());
         if let Some(reply) = refresh.and_then(|refresh| refresh.reply.as_ref()) {

@@ -50,6 +50,7 @@ impl Session {
             (Mode::Token, Some(_)) => self.collect(now),
             (_, Some(frame)) if frame.fate == Fate::Drop => self.judge_dropped(from),
             (_, Some(frame)) if frame.fate == Fate::Inspect => self.inspect(now),
+            (_, Some(frame)) if frame.fate == Fate::Compare => self.compare(now),
             (_, Some(_)) => self.judge_payload(from, now),
         }
     }
@@ -120,7 +121,7 @@ impl Session {
                 }
                 Err(rule) => return self.misbehaved(from, rule, now),
             },
-            OpCode::Pong if relays && self.timers.handle_pong(from, payload) => {
+            OpCode::Pong if relays && self.handle_pong(from, payload, now) => {
                 self.pipes[from].discard(whole);
             }
             _ if relays => self.admit(from, whole, Ends::Frame),

@@ -32,11 +32,14 @@ pub(super) struct Life {
     notice: Option<Instant>,
 }
 
-/// A text frame of the edge's own for the client, which waits for room and for the end of the
+/// Text of the edge's own for the client, which waits for room and for the end of the
 /// upstream's message under way.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Saying {
-    frame: Vec<u8>,
+    /// A frame. A newer one replaces it.
+    frame: Option<Vec<u8>>,
+    /// Whether heartbeats wait for their answer: one for all, as one pong does.
+    heartbeat: bool,
 }
 
 impl Life {
@@ -112,8 +115,24 @@ impl Session {
 
     /// Tells the client something when it can be told, in place of what still waits.
     pub(super) fn say(&mut self, frame: Vec<u8>) {
-        self.saying = Some(Box::new(Saying { frame }));
+        self.saying.get_or_insert_default().frame = Some(frame);
         self.say_if_possible();
+    }
+
+    /// Takes back what the client was to be told, but for answers to its heartbeats.
+    pub(super) fn unsay(&mut self) {
+        if let Some(saying) = &mut self.saying {
+            saying.frame = None;
+        }
+    }
+
+    /// The client sent a heartbeat.
+    pub(super) fn answer_heartbeat(&mut self) {
+        // While the session closes only its Close still goes out.
+        if matches!(self.phase, Phase::Relaying) {
+            self.saying.get_or_insert_default().heartbeat = true;
+            self.say_if_possible();
+        }
     }
 
     /// Puts the edge's own text behind what the upstream has sent, if one waits, no message
@@ -131,9 +150,16 @@ impl Session {
         if matches!(self.phase, Phase::Relaying)
             && is_between
             && has_room
-            && let Some(Saying { frame }) = self.saying.take().map(|saying| *saying)
+            && let Some(saying) = self.saying.take()
         {
-            self.pipes.upstream.push(&frame);
+            let heartbeat = self.policy.keepalive.heartbeat.as_ref();
+            if let Some(heartbeat) = heartbeat.filter(|_| saying.heartbeat) {
+                let frame = encode_frame(OpCode::Text, None, heartbeat.reply.as_bytes());
+                self.pipes.upstream.push(&frame);
+            }
+            if let Some(frame) = saying.frame {
+                self.pipes.upstream.push(&frame);
+            }
         }
     }
 }

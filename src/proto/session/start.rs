@@ -65,9 +65,9 @@ impl Session {
         };
         let inspector = Inspector::new(&policy, now);
         let has_upstream = matches!(phase, Phase::Relaying);
-        let mut timers = Timers::new(&policy.keepalive, now);
+        let mut timers = Timers::new(&policy.keepalive, mask_keys.seed, now);
         if has_upstream {
-            timers.handle_relaying(&policy.keepalive, now);
+            timers.handle_relaying(&policy.keepalive, mask_keys.seed, now);
         }
         Self {
             policy,

@@ -5,24 +5,22 @@
 
 use std::time::Instant;
 
-use super::input::Mode;
-use super::leg::{Injected, SlotKind};
+use super::pinging::{Pinger, RoundTrip, interval};
 use super::{Closing, Phase, Session};
 use crate::proto::cause::Cause;
-use crate::proto::frame::{OpCode, encode_frame};
 use crate::proto::policy::{Keepalive, OnSlowConsumer};
-use crate::proto::side::Side;
-
-/// What the edge's own pings begin with, so that their pongs can be told from answers to
-/// the upstream's.
-const PING_MARK: &[u8; 8] = b"tidegate";
+use crate::proto::seed::{Seed, Use};
+use crate::proto::side::{Side, Sides};
 
 /// Deadlines of the whole session, and the times they are measured from.
 #[derive(Debug)]
 pub struct Timers {
-    ping: Option<Instant>,
-    pong: Option<Pong>,
-    pings: u32,
+    client: Pinger,
+    /// Where the upstream is pinged.
+    upstream: Option<Box<Pinger>>,
+    /// Heartbeats of the client's that were answered. With the pings, since they are the same
+    /// in another form.
+    pub(super) heartbeats: u32,
     idle: Option<Instant>,
     last_data: Instant,
     /// The nearest of the session's lifetime, its token's expiry and the notice of that:
@@ -30,32 +28,32 @@ pub struct Timers {
     pub(super) milestone: Option<Instant>,
 }
 
-/// A ping that waits for its answer.
-#[derive(Debug)]
-struct Pong {
-    deadline: Instant,
-    /// Whether anything came from the client since the ping.
-    heard: bool,
-}
-
 impl Timers {
     /// Counts from the 101. Idleness and pings count from when the upstream is there.
-    pub fn new(keepalive: &Keepalive, now: Instant) -> Self {
+    pub fn new(keepalive: &Keepalive, seed: Seed, now: Instant) -> Self {
+        let lifetime = keepalive.max_lifetime;
+        let lifetime = lifetime.map(|span| seed.at_most(span, Use::Lifetime, 0));
         Self {
-            ping: None,
-            pong: None,
-            pings: 0,
+            client: Pinger::default(),
+            upstream: None,
+            heartbeats: 0,
             idle: None,
             last_data: now,
-            milestone: keepalive.max_lifetime.map(|span| now + span),
+            milestone: lifetime.map(|span| now + span),
         }
     }
 
     /// The upstream is there.
-    pub fn handle_relaying(&mut self, keepalive: &Keepalive, now: Instant) {
+    pub fn handle_relaying(&mut self, keepalive: &Keepalive, seed: Seed, now: Instant) {
         self.last_data = now;
-        self.ping = keepalive.ping_interval.map(|span| now + span);
         self.idle = keepalive.idle_timeout.map(|span| now + span);
+        let (client, upstream) = (Side::Downstream, Side::Upstream);
+        self.client
+            .start(interval(keepalive, client), client, seed, now);
+        if let Some(span) = interval(keepalive, upstream) {
+            let pinger = self.upstream.get_or_insert_default();
+            pinger.start(Some(span), upstream, seed, now);
+        }
     }
 
     /// A data frame went through.
@@ -64,42 +62,49 @@ impl Timers {
     }
 
     /// Something came from `from`.
-    pub const fn handle_heard(&mut self, from: Side) {
-        if let (Side::Downstream, Some(pong)) = (from, &mut self.pong) {
-            pong.heard = true;
+    pub fn handle_heard(&mut self, from: Side) {
+        match (from, &mut self.upstream) {
+            (Side::Downstream, _) => self.client.handle_heard(),
+            (Side::Upstream, Some(upstream)) => upstream.handle_heard(),
+            (Side::Upstream, None) => {}
         }
-    }
-
-    /// The ping has left; its answer has until `deadline`.
-    pub const fn handle_ping_sent(&mut self, deadline: Instant) {
-        if let Some(pong) = &mut self.pong {
-            pong.deadline = deadline;
-        }
-    }
-
-    /// Whether a pong from `from` answers a ping of the edge's own; then the other leg
-    /// must not see it.
-    pub fn handle_pong(&mut self, from: Side, payload: &[u8]) -> bool {
-        let is_ours = from == Side::Downstream
-            && payload.len() == PING_MARK.len() + size_of::<u32>()
-            && payload.starts_with(PING_MARK);
-        if is_ours {
-            self.pong = None;
-        }
-        is_ours
     }
 
     /// Only the closing handshake's deadline counts now.
-    pub const fn handle_closing(&mut self) {
-        self.ping = None;
-        self.pong = None;
+    pub fn handle_closing(&mut self) {
+        self.client.stop();
+        if let Some(upstream) = &mut self.upstream {
+            upstream.stop();
+        }
         self.idle = None;
         self.milestone = None;
     }
 
-    fn ping_payload(&mut self) -> Vec<u8> {
-        self.pings = self.pings.wrapping_add(1);
-        [&PING_MARK[..], &self.pings.to_be_bytes()].concat()
+    /// The pings to a leg, where there are any.
+    pub(super) fn pinger(&mut self, to: Side) -> Option<&mut Pinger> {
+        match to {
+            Side::Downstream => Some(&mut self.client),
+            Side::Upstream => self.upstream.as_deref_mut(),
+        }
+    }
+
+    /// How long each leg took to answer them.
+    pub(super) fn round_trips(&self) -> Sides<Option<RoundTrip>> {
+        let upstream = self.upstream.as_ref();
+        Sides {
+            downstream: self.client.round_trip(),
+            upstream: upstream.and_then(|pinger| pinger.round_trip()),
+        }
+    }
+
+    /// The nearest deadline of all these.
+    fn nearest(&self) -> Option<Instant> {
+        let nearest = earlier(self.client.deadline(), self.idle);
+        let nearest = earlier(nearest, self.milestone);
+        match &self.upstream {
+            None => nearest,
+            Some(upstream) => earlier(nearest, upstream.deadline()),
+        }
     }
 }
 
@@ -114,10 +119,7 @@ impl Session {
         };
         let (timers, legs) = (&self.timers, &self.legs);
         let throttle = &self.inputs.downstream.throttle;
-        let nearest = earlier(timers.ping, timers.idle);
-        let nearest = earlier(nearest, timers.pong.as_ref().map(|pong| pong.deadline));
-        let nearest = earlier(nearest, timers.milestone);
-        let nearest = earlier(nearest, throttle.map(|throttle| throttle.until));
+        let nearest = earlier(timers.nearest(), throttle.map(|throttle| throttle.until));
         let nearest = earlier(nearest, legs.downstream.stall);
         let nearest = earlier(nearest, legs.downstream.slow);
         let nearest = earlier(nearest, legs.upstream.stall);
@@ -179,59 +181,12 @@ impl Session {
                 self.fail(Cause::Idle, now);
             }
         }
-        if is_due(self.timers.pong.as_ref().map(|pong| pong.deadline), now) {
-            self.handle_pong_deadline(now);
-        }
-        if is_due(self.timers.ping, now) {
-            self.handle_ping_deadline(now);
-        }
-    }
-
-    /// A client that is not read, because of a quota or of the upstream, cannot be heard,
-    /// and one that is in the middle of a frame has not got the ping: they are given the
-    /// time again. One that was heard without a pong lives.
-    fn handle_pong_deadline(&mut self, now: Instant) {
-        let waits = self.legs.downstream.slot.is_some();
-        let unread = self.inputs.downstream.throttle.is_some()
-            || self.inputs.downstream.mode == Mode::Hold
-            || self.pipes.downstream.is_paused();
-        let Some(pong) = &mut self.timers.pong else {
-            return;
-        };
-        if waits || unread {
-            pong.deadline = now + self.policy.keepalive.pong_timeout;
-            return;
-        }
-        let heard = pong.heard;
-        self.timers.pong = None;
-        if !heard {
-            self.fail(Cause::PongMissing, now);
-        }
-    }
-
-    fn handle_ping_deadline(&mut self, now: Instant) {
-        let Some(interval) = self.policy.keepalive.ping_interval else {
-            self.timers.ping = None;
-            return;
-        };
-        self.timers.ping = Some(now + interval);
-        // A ping that cannot leave would measure our own buffer: the stall timeout is the
-        // judge of a client that does not read.
-        if self.legs.downstream.blocked || self.timers.pong.is_some() {
-            return;
-        }
-        let ping = encode_frame(OpCode::Ping, None, &self.timers.ping_payload());
-        if self.legs.downstream.inject(SlotKind::Ping, ping) == Injected::Yes {
-            self.timers.pong = Some(Pong {
-                deadline: now + self.policy.keepalive.pong_timeout,
-                heard: false,
-            });
-        }
+        self.handle_pinging(now);
     }
 }
 
 /// The earlier of two deadlines, of which most are not set.
-fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+pub(super) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),

@@ -10,6 +10,7 @@ use tokio::task::LocalSet;
 use super::*;
 use crate::config::{Line, Revocation};
 use crate::proto::cause::Cause;
+use crate::proto::seed::Seed;
 use crate::proto::session::{Admitted, Event, MaskKeys, Session};
 use crate::proto::sim::policy;
 use crate::relay::Relay;
@@ -45,6 +46,7 @@ fn spawn_session(bearers: &Registry<Bearer>, sub: &str) -> [DuplexStream; 2] {
     let keys = MaskKeys {
         first_message: [1, 2, 3, 4],
         close: [5, 6, 7, 8],
+        seed: Seed(9),
     };
     let now = tokio::time::Instant::now().into_std();
     let session = Session::admitted(Arc::new(policy()), Admitted::default(), keys, now);

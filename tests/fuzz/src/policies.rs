@@ -34,9 +34,11 @@ impl<'a> Arbitrary<'a> for AnyPolicy {
             },
             keepalive: Keepalive {
                 ping_interval: option(u, |u| seconds(u, 1, 60))?,
+                upstream_ping_interval: None,
                 pong_timeout: seconds(u, 1, 20)?,
                 idle_timeout: option(u, |u| seconds(u, 1, 60))?,
                 max_lifetime: option(u, |u| seconds(u, 1, 1_000))?,
+                heartbeat: None,
             },
             close_timeout: seconds(u, 1, 20)?,
             on_expiry: on_expiry(u)?,
@@ -78,9 +80,11 @@ pub fn open() -> Policy {
         },
         keepalive: Keepalive {
             ping_interval: None,
+            upstream_ping_interval: None,
             pong_timeout: Duration::from_secs(10),
             idle_timeout: None,
             max_lifetime: None,
+            heartbeat: None,
         },
         close_timeout: Duration::from_secs(5),
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tidegate::proto::cause::Cause;
 use tidegate::proto::limits::{OnExcess, Quota};
 use tidegate::proto::policy::Policy;
+use tidegate::proto::seed::Seed;
 use tidegate::proto::session::{Event, MaskKeys, Session, Summary};
 use tidegate::proto::side::{Side, Sides};
 
@@ -70,6 +71,7 @@ impl World {
         let keys = MaskKeys {
             first_message: [1, 2, 3, 4],
             close: [5, 6, 7, 8],
+            seed: Seed(9),
         };
         let wire = |side| Wire {
             to_edge: VecDeque::new(),

@@ -16,6 +16,7 @@ use tidegate::proto::cause::Cause;
 use tidegate::proto::frame::{Fin, OpCode};
 use tidegate::proto::limits::{Limits, OnExcess};
 use tidegate::proto::policy::{OnSlowConsumer, Policy};
+use tidegate::proto::seed::Seed;
 use tidegate::proto::session::{Admitted, Event, MaskKeys, Session, TokenVerdict};
 use tidegate::proto::side::Side;
 use tidegate::relay::{Handle, Relay};
@@ -164,6 +165,7 @@ fn session(policy: Policy) -> Session {
     let keys = MaskKeys {
         first_message: [1, 2, 3, 4],
         close: [5, 6, 7, 8],
+        seed: Seed(9),
     };
     let now = tokio::time::Instant::now().into_std();
     Session::new(policy.into(), keys, now)

@@ -12,6 +12,7 @@ use tidegate::proto::cause::{Cause, Misbehaviour};
 use tidegate::proto::frame::{Fin, OpCode};
 use tidegate::proto::json::{Malformed, Value};
 use tidegate::proto::rule::{Refusal, Verdict};
+use tidegate::proto::seed::Seed;
 use tidegate::proto::session::{Admitted, Event, MaskKeys, Session};
 use tidegate::proto::side::Side;
 use tidegate_fuzz::frames::frame;
@@ -86,6 +87,7 @@ fn follow(input: &Input<'_>) {
     let keys = MaskKeys {
         first_message: [1, 2, 3, 4],
         close: [5, 6, 7, 8],
+        seed: Seed(9),
     };
     world.session = Session::admitted(Arc::new(policy), admitted, keys, world.now);
     world.slice = 1 + usize::from(input.slice);

@@ -7,9 +7,10 @@ use super::*;
 use crate::proto::close::CloseCode;
 use crate::proto::frame::Fin;
 use crate::proto::policy::{ExpiryNotice, OnSlowConsumer, Policy};
+use crate::proto::seed::{Seed, Use};
 use crate::proto::session::{Event, MaskKeys, TokenVerdict};
 use crate::proto::side::Side::{Downstream, Upstream};
-use crate::proto::sim::{Sim, first_message, fragment, frame, policy};
+use crate::proto::sim::{SEED, Sim, first_message, fragment, frame, policy};
 
 const LIFE: Duration = Duration::from_secs(300);
 const BEFORE: Duration = Duration::from_secs(60);
@@ -91,15 +92,17 @@ fn a_token_that_is_ignored_from_there_on_ends_nothing() {
 
 #[test]
 fn the_sooner_of_lifetime_and_expiry_ends_the_session() {
-    for (lifetime, life, cause, code) in [
-        (LIFE, LIFE + MOMENT, Cause::LifetimeOver, 1001),
-        (LIFE + MOMENT, LIFE, Cause::TokenExpired, 3000),
-        (LIFE, LIFE, Cause::TokenExpired, 3000),
+    // With its jitter.
+    let lifetime = SEED.at_most(LIFE, Use::Lifetime, 0);
+    for (life, cause, code) in [
+        (lifetime + MOMENT, Cause::LifetimeOver, 1001),
+        (lifetime - MOMENT, Cause::TokenExpired, 3000),
+        (lifetime, Cause::TokenExpired, 3000),
     ] {
         let mut policy = closing(Some(BEFORE));
-        policy.keepalive.max_lifetime = Some(lifetime);
+        policy.keepalive.max_lifetime = Some(LIFE);
         let mut sim = relaying(policy, life);
-        sim.advance(LIFE - MOMENT);
+        sim.advance(lifetime.min(life) - MOMENT);
         assert_eq!(sim.close_code(Downstream), None);
         sim.advance(MOMENT);
         assert_eq!(sim.close_code(Downstream), Some(code));
@@ -266,7 +269,7 @@ fn a_newer_token_replaces_the_deadlines_of_the_older() {
     let mut policy = closing(Some(BEFORE));
     policy.keepalive.max_lifetime = Some(3 * LIFE);
     let mut sim = relaying(policy, LIFE);
-    let end = sim.now + 3 * LIFE;
+    let end = sim.now + SEED.at_most(3 * LIFE, Use::Lifetime, 0);
     for life in [2 * LIFE, 9 * LIFE] {
         sim.session.keep(Admitted {
             expires: Some(sim.now + life),
@@ -294,6 +297,7 @@ fn a_session_that_its_request_head_admitted_relays_at_once_and_ends_with_its_tok
     let keys = MaskKeys {
         first_message: [1; 4],
         close: [2; 4],
+        seed: Seed(9),
     };
     sim.session = Session::admitted(Arc::new(policy), admitted, keys, sim.now);
     sim.send(Downstream, &frame(Downstream, OpCode::Text, b"first"));
