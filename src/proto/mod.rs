@@ -30,16 +30,20 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
+pub mod allowance;
 pub mod cause;
+pub mod client_address;
 pub mod close;
 pub mod frame;
 pub mod handshake;
 pub mod json;
 pub mod limits;
 pub mod message;
+pub mod network;
 pub mod origin;
 pub mod pipe;
 pub mod policy;
+pub mod proxy_header;
 pub mod rule;
 pub mod seed;
 pub mod session;
