@@ -141,6 +141,16 @@ where
     }
 }
 
+/// Refuses a connection in clear without reading a request, and closes. Whether the client
+/// takes the answer changes nothing.
+pub async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, reject: Reject) {
+    let answer = answer::rejection_bytes(reject);
+    // A fresh connection takes so little at once, or it is not worth waiting for.
+    if let Ok(Ok(())) = timeout(LINGER_TIMEOUT, stream.write_all(&answer)).await {
+        close_gently(stream).await;
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Request<S> {
     /// What the client asked for.
     pub fn opening(&self) -> &Opening {

@@ -1,11 +1,14 @@
-//! Sockets to accept on, and how many connections there may be at once.
+//! Sockets to accept on, how many connections there may be at once and how fast they may
+//! come, and what a balancer says of one before its first byte.
 //!
-//! Owns the listening sockets, the caps of the process and the pause after a failed accept.
+//! Owns the listening sockets, the counts of the process and the pause after a failed accept.
 //! It knows neither TLS nor HTTP: what it gives out is a TCP connection whose options are set.
-//! The only lock that workers share is in [`Permits`], and is taken once per connection.
+//! The only locks that workers share are in [`Permits`], and are taken once per connection.
 
+mod arrivals;
 mod backoff;
 mod permits;
+mod proxy_header;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -16,7 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep_until};
 
 use backoff::Backoff;
-pub use permits::{Full, Permit, Permits};
+pub use permits::{Full, Permit, Permits, Refusing};
+pub use proxy_header::{NoProxyHeader, read_proxy_header};
 
 /// Connections the kernel completes while nobody accepts. Enough for a burst of reconnects
 /// after a restart; the kernel lowers it to `net.core.somaxconn` (4096 by default).

@@ -4,6 +4,7 @@
 //! after the opening handshake is dropped here, and the session goes on as a task of its
 //! own, so that nothing of the handshake's memory stays with it.
 
+mod arrival;
 mod authorize;
 mod bearers;
 pub mod granting;
@@ -12,7 +13,6 @@ mod session;
 pub mod web_client;
 mod worker;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,10 +20,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
 use crate::auth::Admission;
+use crate::config::Trust;
 use crate::drain::Seat;
 use crate::http::{self, Accept, HeadLimits, NotOpened, Opened, Request};
-use crate::listener::{Accepted, Full, Permit};
+use crate::listener::{Accepted, Permit};
 use crate::proto::handshake::reject::Reject;
+use crate::proxy::arrival::{Arrived, Origin, arrive, settle};
 pub use crate::proxy::bearers::{Bearer, end_revoked};
 use crate::proxy::granting::Pending;
 use crate::proxy::judging::{Decision, Judged, decide, judge, pending};
@@ -36,7 +38,16 @@ use crate::upstream::{Connected, DialFailed, DialRequest, Scheme};
 
 /// How connections come in at one listener.
 #[derive(Debug)]
-pub enum Entrance {
+pub struct Entrance {
+    /// Under which protection.
+    pub encryption: Encryption,
+    /// Whose word counts on where they come from.
+    pub trust: Trust,
+}
+
+/// What protects the connections of a listener.
+#[derive(Debug)]
+pub enum Encryption {
     /// In clear.
     Plaintext,
     /// Over TLS.
@@ -53,9 +64,9 @@ struct Held {
     worker: Rc<Worker>,
     /// What was in force at the accept.
     snapshot: Rc<Snapshot>,
-    peer: SocketAddr,
+    origin: Origin,
     seat: Seat<Handle>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 type Client = Request<Downstream>;
@@ -64,17 +75,24 @@ type Client = Request<Downstream>;
 /// its own after this returns.
 pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Rc<Entrance>) {
     worker.telemetry.counters.accepted.add();
-    let Some(permit) = take_permit(&worker, accepted.peer) else {
+    let snapshot = worker.snapshot();
+    let arriving = Box::pin(arrive(&worker, &snapshot, accepted, &entrance));
+    let Some(Arrived {
+        tcp,
+        origin,
+        permit,
+    }) = arriving.await
+    else {
         return;
     };
-    let held = Held {
+    let mut held = Held {
         seat: worker.registry.enter_outside(Handle::default()),
-        peer: accepted.peer,
-        _permit: permit,
-        snapshot: worker.snapshot(),
+        origin,
+        permit,
+        snapshot,
         worker,
     };
-    let Some(stream) = terminate_tls(&held.worker, accepted.tcp, &entrance).await else {
+    let Some(stream) = terminate_tls(&held.worker, tcp, &entrance.encryption).await else {
         return;
     };
     let scheme = if stream.is_tls() {
@@ -90,7 +108,8 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Rc<Entrance
     }
     // From here on a drain waits for it; one that has not asked for anything may be cut off.
     held.seat.come_in();
-    let judged = match judge(&held.snapshot, &client) {
+    let settled = settle(&mut held, &client.fields(), &entrance.trust);
+    let judged = match settled.and_then(|()| judge(&held, &client)) {
         Ok(judged) => judged,
         Err(reject) => return refuse(&held, client, reject).await,
     };
@@ -109,25 +128,13 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Rc<Entrance
     }
 }
 
-/// Step 1: the caps.
-fn take_permit(worker: &Worker, peer: SocketAddr) -> Option<Permit> {
-    let counters = &worker.telemetry.counters;
-    worker
-        .permits
-        .take(peer.ip())
-        .inspect_err(|full| {
-            match full {
-                Full::Process => counters.over_process_cap.add(),
-                Full::Address => counters.over_address_cap.add(),
-            }
-            tracing::debug!(client = %peer, %full, "connection refused");
-        })
-        .ok()
-}
-
 /// Step 2: the TLS handshake, under its deadline.
-async fn terminate_tls(worker: &Worker, tcp: TcpStream, entrance: &Entrance) -> Option<Downstream> {
-    let Entrance::Tls { acceptor, timeout } = entrance else {
+async fn terminate_tls(
+    worker: &Worker,
+    tcp: TcpStream,
+    encryption: &Encryption,
+) -> Option<Downstream> {
+    let Encryption::Tls { acceptor, timeout } = encryption else {
         return Some(Downstream::Plain(tcp));
     };
     let deadline = tokio::time::Instant::now() + *timeout;
@@ -176,7 +183,7 @@ fn count_not_opened(worker: &Worker, why: &NotOpened) {
 /// Steps 8 and 12, in the order that the decision asks for: the edge's own answer first, where
 /// the first message will decide; else the upstream's.
 async fn open(
-    held: Held,
+    mut held: Held,
     judged: Judged,
     decision: Decision,
     client: Client,
@@ -203,11 +210,13 @@ async fn open(
         Decision::Admitted {
             admission,
             bearer,
+            place,
             at,
         } => {
             let admitted = admitted(&admission, at);
             let granted = grant_first(&held, index, client, &admission, &mut pending).await;
             let Some(client) = granted else { return };
+            held.permit.admit();
             let dialed = dial_first(&held, index, client, &pending.dial).await;
             let Some((client, connected)) = dialed else {
                 return;
@@ -220,6 +229,7 @@ async fn open(
                 let ready = Ready {
                     id: pending.dial.request_id,
                     bearer,
+                    place,
                     admitted,
                     connected: Box::new(connected),
                 };
@@ -266,7 +276,7 @@ async fn grant_first(
     match granted {
         Ok(()) => Some(client),
         Err(refused) => {
-            tracing::debug!(client = %held.peer, reason = %chain(&refused), "not granted");
+            tracing::debug!(client = %held.origin.client, reason = %chain(&refused), "not granted");
             refuse(held, client, refused.reject()).await;
             None
         }
@@ -291,7 +301,7 @@ async fn dial_first(
     match dialed {
         Ok(connected) => Some((client, connected)),
         Err(failed) => {
-            tracing::debug!(client = %held.peer, reason = %chain(&failed), "dial failed");
+            tracing::debug!(client = %held.origin.client, reason = %chain(&failed), "dial failed");
             held.worker.telemetry.counters.rejected.add();
             match failed {
                 DialFailed::Refused(refusal) => client.relay(refusal).await,

@@ -1,4 +1,4 @@
-//! Which route a request belongs to, by host and path.
+//! Which route a request belongs to, by host and path; and how many sessions a route may have.
 //!
 //! Owns the order of the routes, most specific first, and each route's [`OriginSet`]. Knows
 //! no HTTP: the caller hands in a host that is lower case and without port, and a path
@@ -8,6 +8,8 @@
 //! here. A caller that has not refused dot segments must know that `/public/../admin`
 //! belongs to `/public/*`; `%70ublic` and `public` are different paths.
 
+mod places;
+
 use std::cmp::Reverse;
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ use thiserror::Error;
 
 use crate::config::{HostPattern, PathPattern, Route};
 use crate::proto::origin::{MissingOrigin, OriginError, OriginPattern, OriginSet};
+pub use crate::route::places::{NoPlace, Place, Places, Subject};
 
 /// One route, ready to be matched and to judge origins.
 #[derive(Debug)]

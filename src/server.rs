@@ -24,7 +24,8 @@ use crate::admin::{self, Guard};
 use crate::config::Drain;
 use crate::housekeeping::{Chore, Housekeeping};
 use crate::listener::{self, Permits};
-use crate::proxy::Entrance;
+use crate::proxy::{Encryption, Entrance};
+use crate::route::Places;
 use crate::server::desk::Desk;
 pub use crate::server::desk::ReadyCheck;
 use crate::server::phase::{Departure, MAX_WAITING, Phase, RouteDrains};
@@ -67,8 +68,7 @@ impl Prepared {
         }
         let admin = self.bind_admin()?;
         self.revocations.begin(SystemTime::now())?;
-        let limits = &self.shared.config.limits;
-        let permits = Permits::new(limits.max_connections, limits.max_connections_per_ip);
+        let (permits, places) = (Permits::default(), Places::default());
         let telemetry = Arc::new(Telemetry::new(observer));
         self.shared.grants.announce();
         let (phase, heard) = watch::channel(Phase::Serve);
@@ -82,6 +82,7 @@ impl Prepared {
             let start = WorkerStart {
                 shared: self.shared.clone(),
                 permits: permits.clone(),
+                places: places.clone(),
                 telemetry: Arc::clone(&telemetry),
                 revocations: self.revocations.store(),
                 changes: self.revocations.changes(),
@@ -150,12 +151,16 @@ impl Prepared {
         listeners
             .zip(sockets)
             .filter_map(|((listener, acceptor), sockets)| {
-                let entrance = match (&listener.tls, acceptor) {
-                    (Some(tls), Some(acceptor)) => Entrance::Tls {
+                let encryption = match (&listener.tls, acceptor) {
+                    (Some(tls), Some(acceptor)) => Encryption::Tls {
                         acceptor: acceptor.clone(),
                         timeout: tls.handshake_timeout,
                     },
-                    _ => Entrance::Plaintext,
+                    _ => Encryption::Plaintext,
+                };
+                let entrance = Entrance {
+                    encryption,
+                    trust: listener.trust.clone(),
                 };
                 Some(Door {
                     socket: sockets.pop()?,

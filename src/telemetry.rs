@@ -24,8 +24,10 @@ pub struct Record {
     pub route: String,
     /// The `sub` of its token.
     pub subject: Option<String>,
-    /// The client's address.
+    /// The client's address. Port 0: a proxy in front named the address alone.
     pub client: SocketAddr,
+    /// The proxy in front whose word that is; `None`: the connection's own.
+    pub via: Option<SocketAddr>,
     /// The upstream's endpoint; `None`: none was dialled.
     pub endpoint: Option<String>,
     /// Why a token was refused or a dial failed, for this log only.
@@ -72,8 +74,23 @@ pub struct Counters {
     pub accept_errors: Counter,
     /// Connections closed at once: `max_connections`.
     pub over_process_cap: Counter,
-    /// Connections closed at once: `max_connections_per_ip`.
+    /// Connections refused: `max_connections_per_ip`.
     pub over_address_cap: Counter,
+    /// Connections closed at once: `max_unauthenticated`.
+    pub over_unauthenticated_cap: Counter,
+    /// Connections closed at once: `handshakes`.
+    pub over_rate: Counter,
+    /// Connections refused: `handshakes_per_ip`.
+    pub over_address_rate: Counter,
+    /// Sessions refused: `max_sessions` of their route.
+    pub over_route_cap: Counter,
+    /// Sessions refused: `max_sessions_per_subject` of their route.
+    pub over_subject_cap: Counter,
+    /// Connections and requests refused by `allow` and `deny`.
+    pub denied: Counter,
+    /// Connections closed that began with no PROXY header where one is demanded, or came from
+    /// somebody who may not send one.
+    pub no_proxy_header: Counter,
     /// TLS handshakes that failed or took too long.
     pub tls_failed: Counter,
     /// Request heads that never became an acceptable request.
@@ -169,6 +186,13 @@ impl Telemetry {
             accept_errors = counters.accept_errors.get(),
             over_process_cap = counters.over_process_cap.get(),
             over_address_cap = counters.over_address_cap.get(),
+            over_unauthenticated_cap = counters.over_unauthenticated_cap.get(),
+            over_rate = counters.over_rate.get(),
+            over_address_rate = counters.over_address_rate.get(),
+            over_route_cap = counters.over_route_cap.get(),
+            over_subject_cap = counters.over_subject_cap.get(),
+            denied = counters.denied.get(),
+            no_proxy_header = counters.no_proxy_header.get(),
             tls_failed = counters.tls_failed.get(),
             no_request = counters.no_request.get(),
             rejected = counters.rejected.get(),
@@ -197,7 +221,8 @@ fn write(record: &Record) {
         id = record.id,
         route = record.route,
         subject = record.subject,
-        client = %record.client,
+        client = address(record.client),
+        via = record.via.map(|via| via.ip().to_string()),
         upstream = record.endpoint,
         cause = summary.cause.as_str(),
         side = summary.cause.side().map(Side::as_str),
@@ -235,6 +260,14 @@ fn detail(record: &Record) -> Option<String> {
             Some("control frames or empty fragments".to_owned())
         }
         _ => None,
+    }
+}
+
+/// Without a port that nobody said.
+fn address(client: SocketAddr) -> String {
+    match client.port() {
+        0 => client.ip().to_string(),
+        _ => client.to_string(),
     }
 }
 

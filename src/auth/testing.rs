@@ -128,6 +128,7 @@ pub(super) fn route(auth: Auth, headers: &[(&str, &str)]) -> Route {
         authorize: None,
         identity: None,
         headers: headers.collect(),
+        admission: crate::config::RouteAdmission::default(),
         policy: Arc::new(policy()),
         line: Line(3),
     }

@@ -1,12 +1,13 @@
 //! Checked configuration: the types the program runs on, and the way to them from a file.
 //!
 //! What a key may be, its default and the reason for it stand in the file of its section
-//! (`server`, `listener`, `route`, `auth`, `headers`, `rule`, `policy`, `keepalive`, `upstream`,
-//! `admin`); they read through `file`, which alone knows TOML. The types of `[route.auth]` are in
+//! (`server`, `admission`, `listener`, `route`, `auth`, `headers`, `rule`, `policy`, `keepalive`,
+//! `upstream`, `admin`); they read through `file`, which alone knows TOML. The types of `[route.auth]` are in
 //! `token`. Nothing here opens what the configuration names: certificates, keys and secrets
 //! are looked at by those who use them.
 
 mod admin;
+mod admission;
 mod answer;
 mod auth;
 mod drain;
@@ -37,6 +38,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::config::admission::{Caps, ProxyProtocol, RouteAdmission, Trust};
 use crate::config::answer::Reported;
 pub use crate::config::auth::authorize::Authorize;
 pub use crate::config::auth::identity::SignedIdentity;
@@ -49,6 +51,7 @@ use crate::config::source::Source;
 pub use crate::config::token::{
     Algorithm, Auth, Jwks, JwksSource, Jwt, KeySource, Keys, MessageShape, TokenAuth, TokenPlace,
 };
+use crate::proto::network::Access;
 use crate::proto::policy::Policy;
 
 /// Reads and checks a configuration file. Relative paths in it start from its folder.
@@ -195,6 +198,8 @@ pub struct Listener {
     pub bind: SocketAddr,
     /// `None`: plaintext, which the file had to say.
     pub tls: Option<Tls>,
+    /// Whose word counts on where a client connects from.
+    pub trust: Trust,
     /// Bytes of unsent data the kernel may queue towards a client (`TCP_NOTSENT_LOWAT`).
     pub notsent_lowat: u32,
 }
@@ -233,10 +238,10 @@ pub enum TlsVersion {
 /// `[limits]`: the whole process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessLimits {
-    /// Accepted connections at once.
-    pub max_connections: usize,
-    /// The same from one address (IPv6: one /64).
-    pub max_connections_per_ip: usize,
+    /// How many connections there may be, and how fast they may come.
+    pub caps: Caps,
+    /// Who may come, by address.
+    pub access: Access,
     /// From the accept (or the end of the TLS handshake) to the end of the request head.
     pub request_head_timeout: Duration,
     /// Bytes of the request head.
@@ -272,6 +277,8 @@ pub struct Route {
     pub identity: Option<SignedIdentity>,
     /// Header name (lower case) and the claim it is filled from (name or JSON pointer).
     pub headers: Vec<ClaimHeader>,
+    /// Who may open sessions, and how many at once.
+    pub admission: RouteAdmission,
     /// What its sessions obey.
     pub policy: Arc<Policy>,
     /// Where the route begins.

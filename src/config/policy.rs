@@ -270,7 +270,7 @@ fn quota_of(
 }
 
 /// The burst, if the rate gives it back within [`LONGEST_REFILL`].
-fn refillable(
+pub(super) fn refillable(
     section: &Section<'_>,
     rate: Rate,
     burst: Placed<u64>,

@@ -11,8 +11,10 @@ use crate::config::file::Section;
 use crate::config::rule::Tokens;
 use crate::config::value::{checked, duration, flag, text};
 use crate::config::{
-    Auth, HostPattern, Line, PathPattern, Route, auth, headers, keepalive, names, policy, rule,
+    Auth, HostPattern, Line, PathPattern, Route, RouteAdmission, admission, auth, headers,
+    keepalive, names, policy, rule,
 };
+use crate::proto::limits::Limits;
 use crate::proto::origin::OriginPattern;
 use crate::proto::policy::Policy;
 
@@ -89,19 +91,19 @@ fn route(
         fits::check(&section, auth, &beside);
     }
     let close_timeout = section.or("close_timeout", duration(CLOSE_TIMES), CLOSE_TIMEOUT);
-    let limits = section.section_or_empty("limits").and_then(policy::limits);
-    let backpressure = section
-        .section_or_empty("backpressure")
-        .and_then(policy::backpressure);
-    let keepalive = section
-        .section_or_empty("keepalive")
-        .and_then(|section| keepalive::keepalive(section, &limits));
     let tokens = match &auth {
         Ok(auth::Read {
             auth: Auth::None, ..
         }) => Tokens::None,
         _ => Tokens::Asked,
     };
+    let (admission, limits) = limits(&mut section, tokens);
+    let backpressure = section
+        .section_or_empty("backpressure")
+        .and_then(policy::backpressure);
+    let keepalive = section
+        .section_or_empty("keepalive")
+        .and_then(|section| keepalive::keepalive(section, &limits));
     let refresh = auth.as_mut().ok().and_then(|auth| auth.refresh.take());
     let inspection = rule::inspection(&mut section, refresh, tokens, &limits);
     section.done();
@@ -129,6 +131,7 @@ fn route(
         authorize,
         identity,
         headers: headers?,
+        admission: admission?,
         policy: Arc::new(Policy {
             first_message,
             on_expiry,
@@ -140,6 +143,20 @@ fn route(
         }),
         line,
     })
+}
+
+/// `[route.limits]`: who comes in, and what a session may do then.
+fn limits(
+    section: &mut Section<'_>,
+    tokens: Tokens,
+) -> (Result<RouteAdmission, Reported>, Result<Limits, Reported>) {
+    match section.section_or_empty("limits") {
+        Ok(mut section) => (
+            admission::of_route(&mut section, tokens),
+            policy::limits(section),
+        ),
+        Err(reported) => (Err(reported), Err(reported)),
+    }
 }
 
 /// Host and path, which no other route may have both.

@@ -9,20 +9,10 @@ use crate::config::answer::{Mismatch, Reported};
 use crate::config::drain::{self, Readiness};
 use crate::config::file::{Section, Value};
 use crate::config::value::{count, duration, in_memory, size};
-use crate::config::{ProcessLimits, Server};
+use crate::config::{ProcessLimits, Server, admission};
 
 /// Most worker threads: more than any machine has cores to run them on.
 const MOST_WORKERS: u64 = 1024;
-
-/// Default of `max_connections`: at a few KiB each, idle, they fit in 1 GiB.
-const MAX_CONNECTIONS: u64 = 100_000;
-
-/// Default of `max_connections_per_ip`: an office behind one address fits, and one host
-/// alone takes at most a hundredth of the whole.
-const MAX_CONNECTIONS_PER_IP: u64 = 1_000;
-
-/// Most connections: what the file descriptors of one large machine allow.
-const MOST_CONNECTIONS: u64 = 10_000_000;
 
 /// Default of `request_head_timeout`: a request head is one packet, so ten seconds forgive
 /// three lost ones on a bad line, and a slow-loris holds its slot no longer.
@@ -60,17 +50,8 @@ pub(super) fn server(mut section: Section<'_>, readiness: Readiness) -> Result<S
 
 /// Reads `[limits]`.
 pub(super) fn limits(mut section: Section<'_>) -> Result<ProcessLimits, Reported> {
-    let connections = 1..=MOST_CONNECTIONS;
-    let total = section.or(
-        "max_connections",
-        count(connections.clone()),
-        MAX_CONNECTIONS,
-    );
-    let per_ip = section.or(
-        "max_connections_per_ip",
-        count(connections),
-        MAX_CONNECTIONS_PER_IP,
-    );
+    let caps = admission::caps(&mut section);
+    let access = admission::access(&mut section);
     let timeout = section.or(
         "request_head_timeout",
         duration(HANDSHAKE_TIMES),
@@ -80,8 +61,8 @@ pub(super) fn limits(mut section: Section<'_>) -> Result<ProcessLimits, Reported
     let headers = section.or("max_headers", count(HEADER_COUNTS), MAX_HEADERS);
     section.done();
     Ok(ProcessLimits {
-        max_connections: in_memory(total?.value),
-        max_connections_per_ip: in_memory(per_ip?.value),
+        caps: caps?,
+        access: access?,
         request_head_timeout: timeout?.value,
         max_request_head: in_memory(head?.value),
         max_headers: in_memory(headers?.value),

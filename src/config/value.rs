@@ -105,6 +105,12 @@ pub(super) fn message_rate(value: &Value<'_>) -> Result<Rate, Mismatch> {
     rate(value, units::message_rate, FASTEST_MESSAGES, allowed)
 }
 
+/// Anything else that is counted, per time.
+pub(super) fn event_rate(value: &Value<'_>) -> Result<Rate, Mismatch> {
+    let allowed = "so many per s, m or h: \"100/s\", at most \"1000000/s\"";
+    rate(value, units::message_rate, FASTEST_MESSAGES, allowed)
+}
+
 /// Bytes per time.
 pub(super) fn byte_rate(value: &Value<'_>) -> Result<Rate, Mismatch> {
     let allowed = "a size with its unit per s, m or h: \"256KiB/s\", at most \"512MiB/s\"";

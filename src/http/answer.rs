@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
 use crate::http::Accept;
@@ -39,7 +39,34 @@ pub(super) fn rejection(reject: Reject) -> Answer {
     for (name, value) in reject.fields() {
         append(headers, name, value.as_bytes());
     }
+    if let Some(seconds) = reject.retry_after(random()) {
+        headers.insert(RETRY_AFTER, u16::from(seconds).into());
+    }
     response
+}
+
+/// The same on a connection from which nothing was read, as bytes.
+pub(super) fn rejection_bytes(reject: Reject) -> Vec<u8> {
+    let response = rejection(reject);
+    let status = response.status();
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
+    for (name, value) in response.headers() {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    let text = reject.text();
+    bytes.extend(format!("content-length: {}\r\n\r\n{text}", text.len()).into_bytes());
+    bytes
+}
+
+/// Without randomness all who are refused come back at once; that is no reason to fail.
+fn random() -> u8 {
+    let mut byte = [0];
+    let filled = aws_lc_rs::rand::fill(&mut byte);
+    filled.map_or(0, |()| u8::from_be_bytes(byte))
 }
 
 pub(super) fn relayed(refusal: Refusal) -> Answer {

@@ -1,7 +1,9 @@
-//! How many connections there may be at once: in the process, and from one address.
+//! How many connections there may be at once: in the process, not yet admitted, and from one
+//! address. And how fast they may come: see [`arrivals`](super::arrivals).
 //!
 //! Reads no clock and touches no socket. Shared by all workers; the table of addresses is
-//! split into parts with a lock each, so that two workers rarely want the same one.
+//! split into parts with a lock each, so that two workers rarely want the same one. What is
+//! counted outlives a configuration, so the caps are said with each question.
 
 use std::array;
 use std::collections::HashMap;
@@ -10,73 +12,106 @@ use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-/// The caps of the process. Cheap to clone; clones count together.
+use crate::config::Caps;
+use crate::listener::arrivals::Arrivals;
+
+/// The counts of the process. Cheap to clone; clones count together.
 ///
 /// Memory: one table entry (about 40 bytes) per address that has a connection right now, so
 /// never more entries than `max_connections`. The table keeps the room of its busiest moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Permits {
     shared: Arc<Shared>,
 }
 
-/// The right to one connection; given back when dropped.
+/// The right to one connection, which is a stranger's until [`admit`](Self::admit); given
+/// back when dropped.
 #[derive(Debug)]
 #[must_use = "dropping a permit gives it back"]
 pub struct Permit {
     shared: Arc<Shared>,
-    key: Key,
+    /// Whose it is, as soon as that is known.
+    key: Option<Key>,
+    standing: Standing,
 }
 
-/// Which cap was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Stranger,
+    Admitted,
+}
+
+/// The right to tell a connection that there is no place for it; given back when dropped.
+#[derive(Debug)]
+#[must_use = "dropping it gives it back"]
+pub struct Refusing(Arc<Shared>);
+
+/// Which cap or rate was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Full {
     /// `limits.max_connections`.
     #[error("the process has as many connections as it may")]
     Process,
+    /// `limits.max_unauthenticated`.
+    #[error("as many connections as may are not admitted yet")]
+    Strangers,
+    /// `limits.handshakes`.
+    #[error("connections come faster than they may")]
+    Rate,
     /// `limits.max_connections_per_ip`.
     #[error("this address has as many connections as it may")]
     Address,
+    /// `limits.handshakes_per_ip`.
+    #[error("connections come from this address faster than they may")]
+    AddressRate,
 }
 
 impl Permits {
-    /// At most `max_connections` at once, and at most `max_per_ip` from one address.
-    pub fn new(max_connections: usize, max_per_ip: usize) -> Self {
-        let shared = Shared {
-            max_connections,
-            max_per_ip,
-            in_use: AtomicUsize::new(0),
-            hasher: RandomState::new(),
-            parts: array::from_fn(|_| Mutex::default()),
-        };
-        Self {
-            shared: Arc::new(shared),
-        }
-    }
-
-    /// One permit for a connection from `peer`.
-    ///
-    /// An IPv4 address in IPv6 form counts as the IPv4 address. IPv6 counts by /64, the least
-    /// that a customer gets: whoever has one address there has all of them.
+    /// One permit for a connection that is nobody's yet.
     ///
     /// # Errors
     /// The cap that is reached. Nothing is taken then.
-    pub fn take(&self, peer: IpAddr) -> Result<Permit, Full> {
-        self.shared.enter()?;
-        let key = Key::from(peer);
-        if let Err(full) = self.shared.enter_from(key) {
-            self.shared.leave();
-            return Err(full);
+    pub fn take(&self, caps: &Caps) -> Result<Permit, Full> {
+        let shared = &self.shared;
+        enter(&shared.in_use, caps.max_connections).ok_or(Full::Process)?;
+        if enter(&shared.strangers, caps.max_unauthenticated).is_none() {
+            leave(&shared.in_use);
+            return Err(Full::Strangers);
         }
         Ok(Permit {
-            shared: Arc::clone(&self.shared),
-            key,
+            shared: Arc::clone(shared),
+            key: None,
+            standing: Standing::Stranger,
         })
+    }
+
+    /// Whether the process may have one more handshake now. If so, it has.
+    ///
+    /// # Errors
+    /// They come too fast.
+    pub fn one_more(&self, caps: &Caps, now: Instant) -> Result<(), Full> {
+        match &caps.handshakes {
+            Some(allowance) if !self.shared.arrivals.one_more(allowance, now) => Err(Full::Rate),
+            _ => Ok(()),
+        }
+    }
+
+    /// The right to refuse one connection in words; `None`: enough hear them already.
+    pub fn refusing(&self) -> Option<Refusing> {
+        enter(&self.shared.refusing, MOST_REFUSING)?;
+        Some(Refusing(Arc::clone(&self.shared)))
     }
 
     /// Permits that are out.
     pub fn in_use(&self) -> usize {
         self.shared.in_use.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that are strangers'.
+    pub fn strangers(&self) -> usize {
+        self.shared.strangers.load(Ordering::Relaxed)
     }
 
     #[cfg(test)]
@@ -86,10 +121,54 @@ impl Permits {
     }
 }
 
+impl Permit {
+    /// Makes it the permit of `client`.
+    ///
+    /// An IPv4 address in IPv6 form counts as the IPv4 address. IPv6 counts by /64, the least
+    /// that a customer gets: whoever has one address there has all of them.
+    ///
+    /// # Errors
+    /// The cap or rate that is reached. It is nobody's then, and of no use.
+    pub fn claim(&mut self, client: IpAddr, caps: &Caps, now: Instant) -> Result<(), Full> {
+        self.unclaim();
+        let key = Key::from(client);
+        self.shared.enter_from(key, caps.max_connections_per_ip)?;
+        self.key = Some(key);
+        match &caps.handshakes_per_ip {
+            Some(allowance) if !self.shared.arrivals.one_more_from(key, allowance, now) => {
+                self.unclaim();
+                Err(Full::AddressRate)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The client may stay: it is no stranger any more.
+    pub fn admit(&mut self) {
+        if self.standing == Standing::Stranger {
+            self.standing = Standing::Admitted;
+            leave(&self.shared.strangers);
+        }
+    }
+
+    fn unclaim(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.shared.leave_from(key);
+        }
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.shared.leave_from(self.key);
-        self.shared.leave();
+        self.unclaim();
+        self.admit();
+        leave(&self.shared.in_use);
+    }
+}
+
+impl Drop for Refusing {
+    fn drop(&mut self) {
+        leave(&self.0.refusing);
     }
 }
 
@@ -98,36 +177,43 @@ type Part = Mutex<HashMap<Key, usize>>;
 /// A few times more than the workers there are likely to be.
 const PARTS: usize = 64;
 
+/// Connections beyond the caps that are told so at once: a descriptor each, for two seconds
+/// at most.
+const MOST_REFUSING: usize = 64;
+
 #[derive(Debug)]
 struct Shared {
-    max_connections: usize,
-    max_per_ip: usize,
-    /// `in_use ≤ max_connections`.
+    /// Never raised above `max_connections`.
     in_use: AtomicUsize,
+    /// `strangers ≤ in_use`; never raised above `max_unauthenticated`.
+    strangers: AtomicUsize,
+    /// `refusing ≤ MOST_REFUSING`.
+    refusing: AtomicUsize,
+    arrivals: Arrivals,
     /// Chooses the part, under a secret of its own: clients choose their addresses.
     hasher: RandomState,
-    /// Connections by address; `1 ≤ count ≤ max_per_ip`, an address without any is absent.
+    /// Connections by address; `1 ≤ count`, an address without any is absent.
     parts: [Part; PARTS],
 }
 
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            in_use: AtomicUsize::new(0),
+            strangers: AtomicUsize::new(0),
+            refusing: AtomicUsize::new(0),
+            arrivals: Arrivals::new(),
+            hasher: RandomState::new(),
+            parts: array::from_fn(|_| Mutex::default()),
+        }
+    }
+}
+
 impl Shared {
-    fn enter(&self) -> Result<(), Full> {
-        self.in_use
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
-                (n < self.max_connections).then(|| n + 1)
-            })
-            .map(drop)
-            .map_err(|_| Full::Process)
-    }
-
-    fn leave(&self) {
-        self.in_use.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    fn enter_from(&self, key: Key) -> Result<(), Full> {
+    fn enter_from(&self, key: Key, most: usize) -> Result<(), Full> {
         let mut part = self.part(key);
         let count = part.get(&key).copied().unwrap_or(0);
-        if count >= self.max_per_ip {
+        if count >= most {
             return Err(Full::Address);
         }
         part.insert(key, count + 1);
@@ -150,6 +236,19 @@ impl Shared {
     }
 }
 
+/// One more, unless there are as many as there may be.
+fn enter(count: &AtomicUsize, most: usize) -> Option<()> {
+    let more = |n| (n < most).then(|| n + 1);
+    count
+        .try_update(Ordering::Relaxed, Ordering::Relaxed, more)
+        .map(drop)
+        .ok()
+}
+
+fn leave(count: &AtomicUsize) {
+    count.fetch_sub(1, Ordering::Relaxed);
+}
+
 /// A panic elsewhere while the lock was held leaves the counts whole: each is changed in one
 /// step.
 fn lock(part: &Part) -> MutexGuard<'_, HashMap<Key, usize>> {
@@ -158,7 +257,7 @@ fn lock(part: &Part) -> MutexGuard<'_, HashMap<Key, usize>> {
 
 /// What counts as one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Key {
+pub(super) enum Key {
     V4([u8; 4]),
     /// The network part: the first 64 bits.
     V6([u8; 8]),
@@ -178,46 +277,83 @@ impl From<IpAddr> for Key {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
     use std::thread;
+    use std::time::Duration;
 
     use super::*;
+    use crate::proto::allowance::Allowance;
+    use crate::proto::limits::Rate;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().expect("an address")
     }
 
+    fn caps(max_connections: usize, max_connections_per_ip: usize) -> Caps {
+        Caps {
+            max_connections,
+            max_unauthenticated: max_connections,
+            max_connections_per_ip,
+            handshakes: None,
+            handshakes_per_ip: None,
+        }
+    }
+
+    /// So many at once, and one an hour.
+    fn once(burst: u64) -> Option<Allowance> {
+        Some(Allowance {
+            rate: Rate {
+                units: NonZeroU64::MIN,
+                per: Duration::from_secs(3600),
+            },
+            burst: NonZeroU64::new(burst).expect("not zero"),
+        })
+    }
+
+    fn take_for(permits: &Permits, client: IpAddr, caps: &Caps) -> Result<Permit, Full> {
+        let mut permit = permits.take(caps)?;
+        permit.claim(client, caps, Instant::now())?;
+        Ok(permit)
+    }
+
     #[test]
     fn one_more_than_the_process_may_have_is_refused() {
-        let permits = Permits::new(2, 2);
-        let first = permits.take(ip("192.0.2.1")).expect("1 of 2");
-        let _second = permits.take(ip("192.0.2.2")).expect("2 of 2");
-        assert_eq!(permits.take(ip("192.0.2.3")).err(), Some(Full::Process));
+        let (permits, caps) = (Permits::default(), caps(2, 2));
+        let first = take_for(&permits, ip("192.0.2.1"), &caps).expect("1 of 2");
+        let _second = take_for(&permits, ip("192.0.2.2"), &caps).expect("2 of 2");
+        assert_eq!(
+            take_for(&permits, ip("192.0.2.3"), &caps).err(),
+            Some(Full::Process)
+        );
         assert_eq!(permits.in_use(), 2);
         drop(first);
         assert_eq!(permits.in_use(), 1);
-        let _third = permits.take(ip("192.0.2.3")).expect("2 of 2 again");
+        let _third = take_for(&permits, ip("192.0.2.3"), &caps).expect("2 of 2 again");
     }
 
     #[test]
     fn one_more_than_an_address_may_have_is_refused_and_takes_nothing() {
-        let permits = Permits::new(10, 2);
-        let first = permits.take(ip("192.0.2.1")).expect("1 of 2");
-        let _second = permits.take(ip("192.0.2.1")).expect("2 of 2");
-        assert_eq!(permits.take(ip("192.0.2.1")).err(), Some(Full::Address));
+        let (permits, caps) = (Permits::default(), caps(10, 2));
+        let first = take_for(&permits, ip("192.0.2.1"), &caps).expect("1 of 2");
+        let _second = take_for(&permits, ip("192.0.2.1"), &caps).expect("2 of 2");
+        assert_eq!(
+            take_for(&permits, ip("192.0.2.1"), &caps).err(),
+            Some(Full::Address)
+        );
         assert_eq!(permits.in_use(), 2);
-        let _other = permits.take(ip("192.0.2.2")).expect("another address");
+        let _other = take_for(&permits, ip("192.0.2.2"), &caps).expect("another address");
         drop(first);
-        let _again = permits.take(ip("192.0.2.1")).expect("2 of 2 again");
+        let _again = take_for(&permits, ip("192.0.2.1"), &caps).expect("2 of 2 again");
     }
 
     #[test]
     fn caps_of_zero_admit_nobody() {
         assert_eq!(
-            Permits::new(0, 9).take(ip("::1")).err(),
+            take_for(&Permits::default(), ip("::1"), &caps(0, 9)).err(),
             Some(Full::Process)
         );
         assert_eq!(
-            Permits::new(9, 0).take(ip("::1")).err(),
+            take_for(&Permits::default(), ip("::1"), &caps(9, 0)).err(),
             Some(Full::Address)
         );
     }
@@ -233,19 +369,26 @@ mod tests {
             ("192.0.2.1", "::192.0.2.1", false),
         ];
         for (a, b, is_one) in cases {
-            let permits = Permits::new(10, 1);
-            let _first = permits.take(ip(a)).expect("the first");
-            assert_eq!(permits.take(ip(b)).is_err(), is_one, "{a} and {b}");
+            let (permits, caps) = (Permits::default(), caps(10, 1));
+            let _first = take_for(&permits, ip(a), &caps).expect("the first");
+            assert_eq!(
+                take_for(&permits, ip(b), &caps).is_err(),
+                is_one,
+                "{a} and {b}"
+            );
         }
     }
 
     #[test]
     fn an_address_without_connections_is_forgotten() {
-        let permits = Permits::new(1000, 2);
+        let (permits, caps) = (Permits::default(), caps(1000, 2));
         let held: Vec<_> = (0..500_u16)
             .flat_map(|i| {
                 let peer = IpAddr::from([198, 51, (i / 250) as u8, (i % 250) as u8]);
-                [permits.take(peer), permits.take(peer)]
+                [
+                    take_for(&permits, peer, &caps),
+                    take_for(&permits, peer, &caps),
+                ]
             })
             .collect();
         assert!(held.iter().all(Result::is_ok));
@@ -256,14 +399,15 @@ mod tests {
 
     #[test]
     fn threads_never_exceed_the_caps_together() {
-        let permits = Permits::new(8, 3);
+        let (permits, caps) = (Permits::default(), caps(8, 3));
         thread::scope(|scope| {
             for n in 0..4_u8 {
-                let permits = permits.clone();
+                let (permits, caps) = (permits.clone(), caps.clone());
                 scope.spawn(move || {
                     for i in 0..2000_u16 {
                         let peer = IpAddr::from([192, 0, 2, n ^ (i % 4) as u8]);
-                        let held: Vec<_> = (0..4).map(|_| permits.take(peer)).collect();
+                        let held: Vec<_> =
+                            (0..4).map(|_| take_for(&permits, peer, &caps)).collect();
                         assert!(permits.in_use() <= 8);
                         assert!(held.iter().filter(|held| held.is_ok()).count() <= 3);
                     }
@@ -271,5 +415,68 @@ mod tests {
             }
         });
         assert_eq!((permits.in_use(), permits.addresses()), (0, 0));
+    }
+
+    #[test]
+    fn strangers_have_a_cap_of_their_own_and_leave_room_for_those_admitted() {
+        let permits = Permits::default();
+        let caps = Caps {
+            max_unauthenticated: 2,
+            ..caps(4, 4)
+        };
+        let mut first = permits.take(&caps).expect("1 of 2");
+        let second = permits.take(&caps).expect("2 of 2");
+        assert_eq!(permits.take(&caps).err(), Some(Full::Strangers));
+        assert_eq!((permits.in_use(), permits.strangers()), (2, 2));
+        first.admit();
+        first.admit();
+        assert_eq!((permits.in_use(), permits.strangers()), (2, 1));
+        let third = permits.take(&caps).expect("2 of 2 again");
+        assert_eq!(permits.take(&caps).err(), Some(Full::Strangers));
+        drop((first, second, third));
+        assert_eq!((permits.in_use(), permits.strangers()), (0, 0));
+    }
+
+    #[test]
+    fn one_handshake_over_the_burst_is_refused_and_takes_nothing() {
+        let permits = Permits::default();
+        let caps = Caps {
+            handshakes: once(3),
+            handshakes_per_ip: once(2),
+            ..caps(9, 9)
+        };
+        let now = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(permits.one_more(&caps, now), Ok(()));
+        }
+        assert_eq!(permits.one_more(&caps, now), Err(Full::Rate));
+        for _ in 0..2 {
+            drop(take_for(&permits, ip("192.0.2.1"), &caps).expect("one of the burst"));
+        }
+        let refused = take_for(&permits, ip("192.0.2.1"), &caps);
+        assert_eq!(refused.err(), Some(Full::AddressRate));
+        drop(take_for(&permits, ip("192.0.2.2"), &caps).expect("another address"));
+        assert_eq!((permits.in_use(), permits.addresses()), (0, 0));
+    }
+
+    #[test]
+    fn a_permit_can_change_its_owner_once_that_is_known_better() {
+        let (permits, caps) = (Permits::default(), caps(9, 1));
+        let mut permit = take_for(&permits, ip("10.0.0.1"), &caps).expect("the proxy");
+        assert_eq!(permit.claim(ip("192.0.2.1"), &caps, Instant::now()), Ok(()));
+        let _proxy = take_for(&permits, ip("10.0.0.1"), &caps).expect("its place is free");
+        let client = take_for(&permits, ip("192.0.2.1"), &caps);
+        assert_eq!(client.err(), Some(Full::Address));
+        assert_eq!(permits.addresses(), 2);
+    }
+
+    #[test]
+    fn only_so_many_are_refused_in_words() {
+        let permits = Permits::default();
+        let refusing: Vec<_> = (0..MOST_REFUSING).map(|_| permits.refusing()).collect();
+        assert!(refusing.iter().all(Option::is_some));
+        assert!(permits.refusing().is_none());
+        drop(refusing);
+        assert!(permits.refusing().is_some());
     }
 }

@@ -116,6 +116,10 @@ pub enum Cause {
     AdmissionForbidden,
     /// Nobody could say whether the client may come in.
     AdmissionUnavailable,
+    /// The token is good, and the route has as many sessions as it may.
+    RouteFull,
+    /// The token is good, and its subject has as many sessions as it may.
+    SubjectFull,
     /// A frame above its limit.
     FrameTooBig(Side),
     /// A message above its limit.
@@ -165,12 +169,14 @@ impl Cause {
             | Self::TokenRefused
             | Self::TokenExpired
             | Self::AdmissionForbidden
+            | Self::SubjectFull
             | Self::TokenRevoked
             | Self::MessageRefused(_)
             | Self::QuotaExceeded(_)
             | Self::SlowConsumer => Some(Side::Downstream),
             Self::DialFailed(_) => Some(Side::Upstream),
             Self::AdmissionUnavailable
+            | Self::RouteFull
             | Self::Idle
             | Self::LifetimeOver
             | Self::Drained
@@ -192,6 +198,9 @@ impl Cause {
             }
             Self::AdmissionForbidden => (CloseCode::FORBIDDEN, "forbidden"),
             Self::AdmissionUnavailable => (CloseCode::TRY_AGAIN_LATER, "temporarily unavailable"),
+            Self::RouteFull | Self::SubjectFull => {
+                (CloseCode::TRY_AGAIN_LATER, "too many sessions")
+            }
             Self::FrameTooBig(_) => (CloseCode::TOO_BIG, "frame too big"),
             Self::MessageTooBig(_) => (CloseCode::TOO_BIG, "message too big"),
             Self::MessageRefused(Objection::Malformed(_)) => {
@@ -245,6 +254,8 @@ impl Cause {
             Self::TokenRevoked => "token_revoked",
             Self::AdmissionForbidden => "admission_forbidden",
             Self::AdmissionUnavailable => "admission_unavailable",
+            Self::RouteFull => "route_full",
+            Self::SubjectFull => "subject_full",
             Self::FrameTooBig(_) => "frame_too_big",
             Self::MessageTooBig(_) => "message_too_big",
             Self::MessageRefused(Objection::Malformed(_)) => "message_malformed",
@@ -301,6 +312,8 @@ mod tests {
             (Cause::TokenRevoked, 3000, 1001),
             (Cause::AdmissionForbidden, 3003, 1001),
             (Cause::AdmissionUnavailable, 1013, 1001),
+            (Cause::RouteFull, 1013, 1001),
+            (Cause::SubjectFull, 1013, 1001),
             (Cause::FrameTooBig(D), 1009, 1001),
             (Cause::FrameTooBig(U), 1014, 1009),
             (Cause::MessageTooBig(D), 1009, 1001),

@@ -75,6 +75,10 @@ pub enum TokenVerdict {
     Forbidden,
     /// Nobody could say.
     Unavailable,
+    /// It is, and the route has as many sessions as it may.
+    RouteFull,
+    /// It is, and its subject has as many sessions as it may.
+    SubjectFull,
 }
 
 #[derive(Debug)]
@@ -282,6 +286,8 @@ impl Session {
             TokenVerdict::Refused => self.fail(Cause::TokenRefused, now),
             TokenVerdict::Forbidden => self.fail(Cause::AdmissionForbidden, now),
             TokenVerdict::Unavailable => self.fail(Cause::AdmissionUnavailable, now),
+            TokenVerdict::RouteFull => self.fail(Cause::RouteFull, now),
+            TokenVerdict::SubjectFull => self.fail(Cause::SubjectFull, now),
             TokenVerdict::Admitted(admitted) => {
                 let Masked(first_message) = std::mem::take(first_message);
                 self.keep(admitted);

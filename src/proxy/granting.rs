@@ -230,7 +230,7 @@ impl NotGranted {
         match self.verdict() {
             TokenVerdict::Refused => Reject::Token,
             TokenVerdict::Forbidden => Reject::Forbidden,
-            TokenVerdict::Unavailable | TokenVerdict::Admitted(_) => Reject::Undecided,
+            _ => Reject::Undecided,
         }
     }
 }

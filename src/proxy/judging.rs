@@ -4,14 +4,15 @@ use std::time::SystemTime;
 
 use crate::auth::head::{Presented, RequestHead, Stripped};
 use crate::auth::{Admission, TokenRefused};
+use crate::config::Route;
 use crate::drain::Seat;
 use crate::proto::handshake::forward;
 use crate::proto::handshake::reject::Reject;
 use crate::proto::handshake::server::choose_subprotocol;
 use crate::proxy::granting::Pending;
 use crate::proxy::session::in_time;
-use crate::proxy::{Bearer, Client, Held, Snapshot, random};
-use crate::route::RouteEntry;
+use crate::proxy::{Bearer, Client, Held, Worker, random};
+use crate::route::{NoPlace, Place, RouteEntry, Subject};
 use crate::telemetry::chain;
 use crate::upstream::{DialRequest, Scheme};
 
@@ -33,6 +34,8 @@ pub(super) enum Decision {
         admission: Box<Admission>,
         /// Its place among those with a token.
         bearer: Option<Seat<Bearer>>,
+        /// Its place among the sessions of the route, where those are counted.
+        place: Option<Box<Place>>,
         at: SystemTime,
     },
 }
@@ -52,13 +55,18 @@ impl Judged {
 }
 
 /// Steps 5 and 6: the route, the origin, the subprotocol; and whether there is a token.
-pub(super) fn judge(snapshot: &Snapshot, client: &Client) -> Result<Judged, Reject> {
+pub(super) fn judge(held: &Held, client: &Client) -> Result<Judged, Reject> {
+    let snapshot = &held.snapshot;
     let opening = client.opening();
     let entry = snapshot
         .shared
         .routes
         .find(opening.host(), opening.path())
         .ok_or(Reject::NoRoute)?;
+    if !entry.route.admission.access.admits(held.origin.client.ip()) {
+        held.worker.telemetry.counters.denied.add();
+        return Err(Reject::Address);
+    }
     let fields = client.fields();
     check_origin(entry, &fields)?;
     let route = &entry.route;
@@ -119,10 +127,36 @@ pub(super) async fn decide(held: &Held, judged: &Judged) -> Result<Decision, Rej
             tracing::debug!(route = route.name, reason = %revoked, "token refused");
             Reject::Token
         })?;
+    let place = take_place(&held.worker, route, &admission).map_err(|full| match full {
+        NoPlace::Route => Reject::RouteFull,
+        NoPlace::Subject => Reject::SubjectFull,
+    })?;
     Ok(Decision::Admitted {
         admission: Box::new(admission),
         bearer,
+        place,
         at,
+    })
+}
+
+/// A place on the route for whom `admission` admits, where places are counted.
+pub(super) fn take_place(
+    worker: &Worker,
+    route: &Route,
+    admission: &Admission,
+) -> Result<Option<Box<Place>>, NoPlace> {
+    let subject = Subject {
+        issuer: admission.issuer.as_deref(),
+        subject: admission.subject.as_deref(),
+    };
+    let taken = worker.places.take(&route.name, &route.admission, subject);
+    taken.inspect_err(|full| {
+        let counters = &worker.telemetry.counters;
+        match full {
+            NoPlace::Route => counters.over_route_cap.add(),
+            NoPlace::Subject => counters.over_subject_cap.add(),
+        }
+        tracing::debug!(route = route.name, %full, "session refused");
     })
 }
 
@@ -168,7 +202,7 @@ pub(super) fn pending(
         path_and_query,
         host: opening.authority().to_owned(),
         origin: origin.and_then(|(_, value)| String::from_utf8(value.to_vec()).ok()),
-        client_ip: held.peer.ip().to_canonical(),
+        client_ip: held.origin.client.ip().to_canonical(),
         scheme,
         request_id: request_id()?,
         subprotocols,

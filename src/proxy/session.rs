@@ -17,9 +17,11 @@ use crate::proto::seed::Seed;
 use crate::proto::session::{Admitted, Event, MaskKeys, Session, Summary, TokenVerdict};
 use crate::proto::token::Masked;
 use crate::proxy::granting::Pending;
+use crate::proxy::judging::take_place;
 use crate::proxy::{Bearer, Held, random};
 use crate::relay::{Handle, Relay};
 use crate::revocation::Marks;
+use crate::route::{NoPlace, Place};
 use crate::telemetry::{Record, chain};
 use crate::tls::Downstream;
 use crate::upstream::{Connected, DialFailed};
@@ -36,6 +38,7 @@ pub(super) enum Awaiting {
 pub(super) struct Ready {
     pub(super) id: String,
     pub(super) bearer: Option<Seat<Bearer>>,
+    pub(super) place: Option<Box<Place>>,
     pub(super) admitted: Admitted,
     pub(super) connected: Box<Connected>,
 }
@@ -72,10 +75,11 @@ pub(super) fn spawn_session(
     handle.belong_to(route);
     let mut relay = Relay::new(session, opened.stream, opened.early, handle);
     let mut running = Running {
-        id: String::new(),
+        id: Box::default(),
         index,
         began,
         bearer: None,
+        place: None,
         endpoint: None,
         detail: None,
         pending: None,
@@ -83,13 +87,14 @@ pub(super) fn spawn_session(
     };
     match awaiting {
         Awaiting::Token(pending) => {
-            running.id.clone_from(&pending.dial.request_id);
+            running.id = pending.dial.request_id.as_str().into();
             running.pending = Some(pending);
         }
         Awaiting::Nothing(ready) => {
-            running.id = ready.id;
+            running.id = ready.id.into();
             running.bearer = ready.bearer;
-            running.endpoint = Some(ready.connected.endpoint);
+            running.place = ready.place;
+            running.endpoint = Some(ready.connected.endpoint.into());
             relay.connect(ready.connected.stream, ready.connected.early);
         }
     }
@@ -98,12 +103,14 @@ pub(super) fn spawn_session(
 
 /// A session and what its record will say.
 struct Running {
-    id: String,
+    id: Box<str>,
     index: usize,
     began: Instant,
     /// Its place among those with a token.
     bearer: Option<Seat<Bearer>>,
-    endpoint: Option<String>,
+    /// Its place among the sessions of the route, where those are counted.
+    place: Option<Box<Place>>,
+    endpoint: Option<Box<str>>,
     detail: Option<String>,
     pending: Option<Box<Pending>>,
     held: Held,
@@ -158,11 +165,12 @@ impl Running {
         let subject = marks.and_then(Marks::sub).map(str::to_owned);
         let route = self.held.snapshot.route(self.index);
         self.held.worker.telemetry.record(&Record {
-            id: self.id,
+            id: self.id.into(),
             route: route.map(|route| route.name.clone()).unwrap_or_default(),
             subject,
-            client: self.held.peer,
-            endpoint: self.endpoint,
+            client: self.held.origin.client,
+            via: self.held.origin.via.as_deref().copied(),
+            endpoint: self.endpoint.map(String::from),
             detail: self.detail,
             duration: self.began.elapsed(),
             summary,
@@ -192,6 +200,9 @@ impl Running {
                 return TokenVerdict::Refused;
             }
         };
+        if let Some(full) = self.take_place(&admission) {
+            return full;
+        }
         let Some(pending) = &mut self.pending else {
             return TokenVerdict::Refused;
         };
@@ -200,7 +211,10 @@ impl Running {
             .grants()
             .grant(snapshot.config(), self.index, &admission, pending);
         match granting.await {
-            Ok(()) => TokenVerdict::Admitted(admitted),
+            Ok(()) => {
+                self.held.permit.admit();
+                TokenVerdict::Admitted(admitted)
+            }
             Err(refused) => {
                 self.detail = Some(chain(&refused));
                 refused.verdict()
@@ -241,6 +255,19 @@ impl Running {
         }
     }
 
+    /// Takes a place on the route; or says that there is none.
+    fn take_place(&mut self, admission: &Admission) -> Option<TokenVerdict> {
+        let route = self.held.snapshot.route(self.index)?;
+        match take_place(&self.held.worker, route, admission) {
+            Ok(place) => {
+                self.place = place;
+                None
+            }
+            Err(NoPlace::Route) => Some(TokenVerdict::RouteFull),
+            Err(NoPlace::Subject) => Some(TokenVerdict::SubjectFull),
+        }
+    }
+
     /// Takes the place of a session with this token, unless that was revoked.
     fn seat(&mut self, admission: &Admission) -> Result<Admitted, String> {
         let clock = SystemTime::now();
@@ -261,7 +288,7 @@ impl Running {
         };
         match upstream.dial(&pending.dial).await {
             Ok(connected) => {
-                self.endpoint = Some(connected.endpoint);
+                self.endpoint = Some(connected.endpoint.into());
                 Ok((connected.stream, connected.early))
             }
             Err(failed) => {

@@ -17,15 +17,17 @@ use crate::proxy::Bearer;
 use crate::proxy::granting::Grants;
 use crate::relay::Handle;
 use crate::revocation::Store;
-use crate::route::Routes;
+use crate::route::{Places, Routes};
 use crate::telemetry::Telemetry;
 use crate::upstream::Upstream;
 
 /// What outlives every configuration.
 #[derive(Debug)]
 pub struct Worker {
-    /// The caps, shared with the other workers.
+    /// The connections of the process, shared with the other workers.
     pub permits: Permits,
+    /// The sessions of routes that have a cap, shared with the other workers.
+    pub places: Places,
     /// Counters and records, shared with the other workers.
     pub telemetry: Arc<Telemetry>,
     /// The connections that are here.

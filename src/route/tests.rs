@@ -33,6 +33,7 @@ fn route(host: &str, path: &str) -> Arc<Route> {
         authorize: None,
         identity: None,
         headers: Vec::new(),
+        admission: crate::config::RouteAdmission::default(),
         policy: Arc::new(policy()),
         line: Line(1),
     })

@@ -17,6 +17,7 @@ use crate::listener::{Listener, Permits};
 use crate::proxy::{self, Entrance, Shared, Snapshot, Worker};
 use crate::relay::Handle;
 use crate::revocation::Store;
+use crate::route::Places;
 use crate::server::phase::{Departure, Ending, Phase, RouteDrain};
 use crate::telemetry::Telemetry;
 
@@ -31,6 +32,7 @@ pub(super) struct Door {
 pub(super) struct WorkerStart {
     pub(super) shared: Shared,
     pub(super) permits: Permits,
+    pub(super) places: Places,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) revocations: Arc<Store>,
     pub(super) changes: watch::Receiver<u64>,
@@ -56,6 +58,7 @@ pub(super) fn work(start: WorkerStart) {
 async fn serve(start: WorkerStart) {
     let worker = Rc::new(Worker {
         permits: start.permits,
+        places: start.places,
         telemetry: start.telemetry,
         registry: Registry::default(),
         bearers: Registry::default(),

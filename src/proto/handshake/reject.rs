@@ -48,6 +48,18 @@ pub enum Reject {
     Forbidden,
     /// Nobody could say whether the client may come in.
     Undecided,
+    /// A trusted proxy's word on where the client connects from cannot be read.
+    ClientAddress,
+    /// The lists of networks keep the client's address out.
+    Address,
+    /// The process has no place, or connections come too fast.
+    Crowded,
+    /// The same for the client's address alone.
+    AddressCrowded,
+    /// The route has no place.
+    RouteFull,
+    /// The subject of the token has as many sessions as it may.
+    SubjectFull,
     /// A header value for the upstream cannot be sent.
     Unsendable,
     /// The upstream answered wrongly.
@@ -75,6 +87,7 @@ impl Reject {
             405 => "Only GET is allowed\n",
             414 => "URI too long\n",
             426 => "This address speaks WebSocket (RFC 6455)\n",
+            429 => "Too many requests\n",
             502 => "Bad gateway\n",
             503 => "Service unavailable\n",
             504 => "Gateway timeout\n",
@@ -92,6 +105,13 @@ impl Reject {
             (_, 401) => &[("www-authenticate", "Bearer")],
             _ => &[],
         }
+    }
+
+    /// `Retry-After` in seconds (RFC 9110 §10.2.3), where trying again later helps. `random`
+    /// spreads those who are refused together over ten of them, or they would come back together.
+    pub fn retry_after(self, random: u8) -> Option<u8> {
+        let helps = matches!(self.status(), 429 | 503);
+        helps.then(|| SOONEST_RETRY + random % RETRY_SPREAD)
     }
 
     /// For the log and for counters: one of a fixed set of texts.
@@ -119,6 +139,12 @@ impl Reject {
             Self::Token => (401, "token is refused"),
             Self::Forbidden => (403, "admission is refused"),
             Self::Undecided => (503, "admission could not be decided"),
+            Self::ClientAddress => (400, "a trusted proxy's word on its client is malformed"),
+            Self::Address => (403, "client address is not allowed"),
+            Self::Crowded => (503, "no place, or too many at a time"),
+            Self::AddressCrowded => (429, "too many from this address"),
+            Self::RouteFull => (503, "route has as many sessions as it may"),
+            Self::SubjectFull => (429, "subject has as many sessions as it may"),
             Self::Unsendable => (400, "header value for the upstream cannot be sent"),
             Self::BadGateway => (502, "upstream answered wrongly"),
             Self::Unavailable => (503, "upstream is unavailable"),
@@ -142,9 +168,39 @@ fn target_row(fault: TargetFault) -> (u16, &'static str) {
     }
 }
 
+/// Seconds: long enough for others to leave.
+const SOONEST_RETRY: u8 = 5;
+
+/// Seconds over which those who were refused come back.
+const RETRY_SPREAD: u8 = 11;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn those_who_may_try_again_hear_when_and_not_all_the_same() {
+        for reject in [
+            Reject::Crowded,
+            Reject::AddressCrowded,
+            Reject::RouteFull,
+            Reject::SubjectFull,
+            Reject::Unavailable,
+            Reject::Undecided,
+        ] {
+            let said: Vec<_> = (0..=255).filter_map(|r| reject.retry_after(r)).collect();
+            assert_eq!(said.iter().min(), Some(&5), "{reject:?}");
+            assert_eq!(said.iter().max(), Some(&15), "{reject:?}");
+        }
+        for reject in [
+            Reject::Address,
+            Reject::Token,
+            Reject::NoRoute,
+            Reject::BadGateway,
+        ] {
+            assert_eq!(reject.retry_after(7), None, "{reject:?}");
+        }
+    }
 
     #[test]
     fn statuses_bring_the_fields_they_demand() {
