@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one module for each subject.
 
 mod admin;
+mod admission;
 mod architecture;
 mod authorize;
 mod backpressure;

@@ -20,6 +20,7 @@ pub struct Settings {
     grace: &'static str,
     drain: &'static str,
     limits: String,
+    listener: String,
     tls: String,
     route: String,
     auth: String,
@@ -42,6 +43,7 @@ pub fn proxy(upstream: SocketAddr) -> Settings {
         grace: "10s",
         drain: "spread = \"0s\"",
         limits: String::new(),
+        listener: String::new(),
         tls: String::new(),
         route: format!("path = \"/chat\"\norigins = [\"{ORIGIN}\"]"),
         auth: with_jwt("method = \"first-message\"\ntoken_field = \"/token\""),
@@ -95,6 +97,12 @@ impl Settings {
     /// More keys of `[limits]`.
     pub fn process_limits(mut self, keys: &str) -> Self {
         self.limits = keys.to_owned();
+        self
+    }
+
+    /// More keys of the listener.
+    pub fn listener(mut self, keys: &str) -> Self {
+        self.listener = keys.to_owned();
         self
     }
 
@@ -184,6 +192,7 @@ impl Settings {
             grace,
             drain,
             limits,
+            listener,
             tls,
             route,
             auth,
@@ -200,6 +209,7 @@ drain = {{ grace = "{grace}", {drain} }}
 
 [[listener]]
 bind = "127.0.0.1:0"
+{listener}
 [listener.tls]
 certificates = [{{ cert = "localhost.pem", key = "localhost.key" }}]
 {tls}
