@@ -15,6 +15,8 @@ use crate::proto::sim::{
 };
 use Side::{Downstream, Upstream};
 
+mod interleavings;
+
 const BOTH: [Side; 2] = [Downstream, Upstream];
 
 fn text(payload: &[u8]) -> Seen {
