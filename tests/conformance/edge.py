@@ -7,8 +7,10 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 ORIGIN = "https://app.example.com"
@@ -111,6 +113,24 @@ def port_of(line):
     """Of a line `listening PORT`, as the suites' own servers say it."""
     word, _, port = line.strip().partition(" ")
     return int(port) if word == "listening" and port.isdigit() else None
+
+
+def free_port():
+    """A port that was free a moment ago, for servers that want to be told one."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return found.getsockname()[1]
+
+
+def listens(port):
+    """Waits until somebody listens there."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise SystemExit(f"nobody listens at port {port} within {PATIENCE} s")
 
 
 class Tidegate(Child):

@@ -11,7 +11,6 @@ import argparse
 import collections
 import datetime
 import json
-import socket
 import subprocess
 import sys
 import tempfile
@@ -70,24 +69,6 @@ auth.method = ["header", "subprotocol"]
 """
 
 
-def free_port():
-    """A port that was free a moment ago: the fuzzing server wants to be told one."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return found.getsockname()[1]
-
-
-def listens(port):
-    """Waits until somebody listens there."""
-    deadline = time.monotonic() + edge.PATIENCE
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise SystemExit(f"nobody listens at port {port} within {edge.PATIENCE} s")
-
-
 class Play:
     """One run of the suite, with its folders."""
 
@@ -135,15 +116,15 @@ class Play:
 
     def server_fuzzes(self):
         """driven client -> (edge ->) fuzzing server"""
-        direct, behind = free_port(), free_port()
+        direct, behind = edge.free_port(), edge.free_port()
         spec = {"url": f"ws://127.0.0.1:{direct}", "exclude-cases": COMPRESSION}
         behind_spec = {"url": f"ws://127.0.0.1:{behind}"}
         with (
             self.wstest("fuzzingserver", "server-direct", spec),
             self.wstest("fuzzingserver", "server-edge", behind_spec),
         ):
-            listens(direct)
-            listens(behind)
+            edge.listens(direct)
+            edge.listens(behind)
             with self.tidegate("server", behind) as proxy:
                 ca = self.folder / "edge.pem"
                 drive = self.work / "client.mjs"
