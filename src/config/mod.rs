@@ -10,8 +10,10 @@ mod admin;
 mod admission;
 mod answer;
 mod auth;
+pub mod diff;
 mod drain;
 mod file;
+mod files;
 mod headers;
 pub mod identity;
 mod keepalive;
@@ -19,6 +21,7 @@ mod listener;
 mod names;
 mod policy;
 pub mod problem;
+mod reload;
 mod route;
 mod rule;
 mod secret;
@@ -47,6 +50,7 @@ use crate::config::drain::Readiness;
 use crate::config::file::{Reading, Section};
 use crate::config::identity::Identity;
 use crate::config::problem::{Loaded, Problem, Refused};
+pub use crate::config::reload::{Apply, Reload};
 use crate::config::source::Source;
 pub use crate::config::token::{
     Algorithm, Auth, Jwks, JwksSource, Jwt, KeySource, Keys, MessageShape, TokenAuth, TokenPlace,
@@ -189,6 +193,8 @@ pub struct Server {
     pub workers: NonZeroUsize,
     /// How sessions are ended at shutdown.
     pub drain: Drain,
+    /// How another configuration is taken.
+    pub reload: Reload,
 }
 
 /// `[[listener]]`.

@@ -9,7 +9,7 @@ use crate::config::answer::{Mismatch, Reported};
 use crate::config::drain::{self, Readiness};
 use crate::config::file::{Section, Value};
 use crate::config::value::{count, duration, in_memory, size};
-use crate::config::{ProcessLimits, Server, admission};
+use crate::config::{ProcessLimits, Server, admission, reload};
 
 /// Most worker threads: more than any machine has cores to run them on.
 const MOST_WORKERS: u64 = 1024;
@@ -41,10 +41,12 @@ pub(super) fn server(mut section: Section<'_>, readiness: Readiness) -> Result<S
     let workers = section.or("workers", workers, cores);
     let drain = section.section_or_empty("drain");
     let drain = drain.and_then(|section| drain::drain(section, readiness));
+    let reload = section.section_or_empty("reload").and_then(reload::reload);
     section.done();
     Ok(Server {
         workers: workers?.value,
         drain: drain?,
+        reload: reload?,
     })
 }
 

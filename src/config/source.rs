@@ -99,12 +99,31 @@ const SECRET_KEYS: [&str; 7] = [
 /// Keys of `[route.auth.jwt]` that hold none.
 const HARMLESS: [&str; 4] = ["algorithms", "issuer", "audience", "leeway"];
 
+/// Keys below the others of `[route.auth.jwt]` that say where a key is and not what it is.
+const PLACES_AND_TIMES: [&str; 8] = [
+    "env",
+    "file",
+    "url",
+    "ca",
+    "refresh",
+    "refetch_interval",
+    "timeout",
+    "max_age",
+];
+
 /// Whether the key path lies below a `jwt` table and is not one of the harmless keys.
 fn names_secret(key: &str) -> bool {
     let mut parts = key.split('.').skip_while(|part| *part != "jwt").skip(1);
     // The number of one of several tables is no key.
     let key = parts.find(|part| !part.starts_with('#'));
     key.is_some_and(|key| !HARMLESS.contains(&key))
+}
+
+/// Whether the value at this path of a file that was accepted may still be a secret.
+pub(super) fn may_be_secret(path: &str) -> bool {
+    let key = path.rsplit('.').next().unwrap_or(path).to_ascii_lowercase();
+    let key = key.as_str();
+    SECRET_KEYS.contains(&key) || (names_secret(path) && !PLACES_AND_TIMES.contains(&key))
 }
 
 /// Whether one of [`SECRET_KEYS`] stands where a key stands: before a `=`, or before anything
