@@ -42,6 +42,8 @@ pub enum Asked {
     Drain(Option<String>),
     /// `GET /.well-known/jwks.json`.
     Keys,
+    /// `POST /reload`, with its query.
+    Reload(Option<String>),
 }
 
 /// What is answered.
@@ -93,11 +95,12 @@ pub struct Guard {
 
 /// Answers at `listener`, which does not block, until it is dropped.
 ///
-/// `answer` is called on this task, once for each request that may be made.
+/// `guard` says at each request who may make it; `answer` is called on this thread, once for
+/// each that may be made.
 pub async fn serve(
     listener: StdListener,
-    guard: Guard,
-    answer: impl Fn(Asked) -> Answer + 'static,
+    guard: impl Fn() -> Guard + 'static,
+    answer: impl AsyncFn(Asked) -> Answer + 'static,
 ) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
@@ -130,8 +133,8 @@ pub async fn serve(
 }
 
 /// The guard and the one who answers behind it.
-struct Service<F> {
-    guard: Guard,
+struct Service<G, F> {
+    guard: G,
     answer: F,
 }
 
@@ -150,7 +153,11 @@ impl From<Answer> for Refused {
     }
 }
 
-impl<F: Fn(Asked) -> Answer + 'static> Service<F> {
+impl<G, F> Service<G, F>
+where
+    G: Fn() -> Guard + 'static,
+    F: AsyncFn(Asked) -> Answer + 'static,
+{
     /// One request, and its answer.
     async fn attend(self: Rc<Self>, tcp: TcpStream) {
         let service = service_fn(move |request| {
@@ -175,7 +182,7 @@ impl<F: Fn(Asked) -> Answer + 'static> Service<F> {
         let body = read(body).await;
         let asked = self.judge(&head, body);
         match asked {
-            Ok(asked) => respond((self.answer)(asked), None),
+            Ok(asked) => respond((self.answer)(asked).await, None),
             Err(Refused { answer, field }) => respond(answer, field),
         }
     }
@@ -185,13 +192,15 @@ impl<F: Fn(Asked) -> Answer + 'static> Service<F> {
         head: &hyper::http::request::Parts,
         body: Result<Bytes, BodyFault>,
     ) -> Result<Asked, Refused> {
-        self.check_host(head)?;
+        let guard = (self.guard)();
+        check_host(&guard, head)?;
         let (allowed, asked) = match head.uri.path() {
             "/healthz" => ("GET, HEAD", Asked::Health),
             "/readyz" => ("GET, HEAD", Asked::Readiness),
             "/.well-known/jwks.json" => ("GET, HEAD", Asked::Keys),
             "/revoke" => ("POST", Asked::Revoke(Bytes::new())),
             "/drain" => ("POST", Asked::Drain(None)),
+            "/reload" => ("POST", Asked::Reload(head.uri.query().map(str::to_owned))),
             _ => return Err(Answer::error(404, PATHS).into()),
         };
         if !allowed.split(", ").any(|method| head.method == method) {
@@ -204,7 +213,7 @@ impl<F: Fn(Asked) -> Answer + 'static> Service<F> {
         if head.method != Method::POST {
             return Ok(asked);
         }
-        self.check_token(&head.headers)?;
+        check_token(&guard, &head.headers)?;
         let body = match body {
             Ok(body) => Ok(body),
             Err(BodyFault::TooLarge) => {
@@ -222,43 +231,47 @@ impl<F: Fn(Asked) -> Answer + 'static> Service<F> {
                 check_no_form(&head.headers)?;
                 Ok(Asked::Drain(route_of(head.uri.query())?))
             }
+            Asked::Reload(query) => {
+                check_no_form(&head.headers)?;
+                Ok(Asked::Reload(query))
+            }
             asked => Ok(asked),
         }
     }
+}
 
-    /// No page of another site may have its visitor's browser ask: neither openly (`Origin`)
-    /// nor by giving its own name this machine's address.
-    fn check_host(&self, head: &hyper::http::request::Parts) -> Result<(), Refused> {
-        if head.headers.contains_key(ORIGIN) {
-            return Err(Answer::error(403, "not for web pages: the request has an Origin").into());
-        }
-        let mut hosts = head.headers.get_all(HOST).iter();
-        let host = match (hosts.next(), hosts.next(), head.uri.authority()) {
-            (Some(host), None, None) => host.to_str().unwrap_or_default(),
-            _ => return Err(Answer::error(400, "exactly one Host, and a path").into()),
-        };
-        if self.guard.is_loopback && !is_this_machine(host) {
-            let what = "the Host must be localhost or an IP address";
-            return Err(Answer::error(403, what).into());
-        }
-        Ok(())
+/// No page of another site may have its visitor's browser ask: neither openly (`Origin`)
+/// nor by giving its own name this machine's address.
+fn check_host(guard: &Guard, head: &hyper::http::request::Parts) -> Result<(), Refused> {
+    if head.headers.contains_key(ORIGIN) {
+        return Err(Answer::error(403, "not for web pages: the request has an Origin").into());
     }
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next(), head.uri.authority()) {
+        (Some(host), None, None) => host.to_str().unwrap_or_default(),
+        _ => return Err(Answer::error(400, "exactly one Host, and a path").into()),
+    };
+    if guard.is_loopback && !is_this_machine(host) {
+        let what = "the Host must be localhost or an IP address";
+        return Err(Answer::error(403, what).into());
+    }
+    Ok(())
+}
 
-    fn check_token(&self, headers: &HeaderMap) -> Result<(), Refused> {
-        let Some(token) = &self.guard.token else {
-            return Ok(());
-        };
-        let mut fields = headers.get_all(AUTHORIZATION).iter();
-        if let (Some(field), None) = (fields.next(), fields.next())
-            && token.is_in(field.as_bytes())
-        {
-            return Ok(());
-        }
-        Err(Refused {
-            answer: Answer::error(401, "the admin token is missing or wrong"),
-            field: Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
-        })
+fn check_token(guard: &Guard, headers: &HeaderMap) -> Result<(), Refused> {
+    let Some(token) = &guard.token else {
+        return Ok(());
+    };
+    let mut fields = headers.get_all(AUTHORIZATION).iter();
+    if let (Some(field), None) = (fields.next(), fields.next())
+        && token.is_in(field.as_bytes())
+    {
+        return Ok(());
     }
+    Err(Refused {
+        answer: Answer::error(401, "the admin token is missing or wrong"),
+        field: Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+    })
 }
 
 /// A name that no one else can give an address to, or an address (RFC 6761 §6.3).
@@ -349,8 +362,8 @@ fn respond(answer: Answer, field: Option<(HeaderName, HeaderValue)>) -> Response
 }
 
 /// What a wrong path hears.
-const PATHS: &str =
-    "no such path; there are /healthz, /readyz, /revoke, /drain and /.well-known/jwks.json";
+const PATHS: &str = "no such path; there are /healthz, /readyz, /revoke, /reload, /drain and \
+                     /.well-known/jwks.json";
 
 /// At once: probes and operators are few, and the memory of each is bounded.
 const MAX_CONNECTIONS: usize = 64;

@@ -24,7 +24,7 @@ pub use proxy_header::{NoProxyHeader, read_proxy_header};
 
 /// Connections the kernel completes while nobody accepts. Enough for a burst of reconnects
 /// after a restart; the kernel lowers it to `net.core.somaxconn` (4096 by default).
-const BACKLOG: i32 = 4096;
+pub const BACKLOG: i32 = 4096;
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +156,11 @@ impl Listener {
             backoff: Backoff::new(),
             paused_until: None,
         })
+    }
+
+    /// Another `notsent_lowat`, for the connections that come from now on.
+    pub fn set_notsent_lowat(&mut self, notsent_lowat: u32) {
+        self.notsent_lowat = notsent_lowat;
     }
 
     /// The address listened on, with the port that the kernel chose for port 0.

@@ -14,6 +14,7 @@ pub mod web_client;
 mod worker;
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -30,7 +31,8 @@ pub use crate::proxy::bearers::{Bearer, end_revoked};
 use crate::proxy::granting::Pending;
 use crate::proxy::judging::{Decision, Judged, decide, judge, pending};
 use crate::proxy::session::{Awaiting, Ready, admitted, spawn_session};
-pub use crate::proxy::worker::{Shared, Snapshot, Worker};
+use crate::proxy::worker::Fate;
+pub use crate::proxy::worker::{Affected, Shared, Snapshot, Worker};
 use crate::relay::Handle;
 use crate::telemetry::chain;
 use crate::tls::{Acceptor, Downstream};
@@ -73,7 +75,7 @@ type Client = Request<Downstream>;
 
 /// Serves one accepted connection. Its session, if it becomes one, goes on as a task of
 /// its own after this returns.
-pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Rc<Entrance>) {
+pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Arc<Entrance>) {
     worker.telemetry.counters.accepted.add();
     let snapshot = worker.snapshot();
     let arriving = Box::pin(arrive(&worker, &snapshot, accepted, &entrance));

@@ -1,37 +1,51 @@
 //! The running process: binds what a loaded configuration names, and serves on one
 //! single-threaded worker per core until it is told to stop.
 //!
-//! - `prepared.rs`: from a configuration to what it names, loaded.
-//! - `worker.rs`: one thread of connections.
+//! - `origin.rs`, `prepared.rs`: from a file to what it names, loaded.
+//! - `worker.rs`, `doors.rs`: one thread of connections, and where they come in. `gates.rs`: the
+//!   sockets.
 //! - `phase.rs`: what the process tells its workers about their end.
-//! - `desk.rs`: what the admin address answers. `key_refresh.rs`: keys that are fetched.
+//! - `reload.rs`: another configuration. `files.rs`: the files that one names.
+//! - `desk.rs`: what the admin address answers, from `standing.rs`. `key_refresh.rs`: keys that
+//!   are fetched.
 
 mod desk;
+mod doors;
+mod files;
+mod gates;
 mod key_refresh;
+mod origin;
 mod phase;
 mod prepared;
+mod reload;
+mod standing;
 mod worker;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 
-use crate::admin::{self, Guard};
-use crate::config::Drain;
+use crate::admin;
+use crate::config::{Config, Drain};
 use crate::housekeeping::{Chore, Housekeeping};
 use crate::listener::{self, Permits};
-use crate::proxy::{Encryption, Entrance};
 use crate::route::Places;
 use crate::server::desk::Desk;
 pub use crate::server::desk::ReadyCheck;
+use crate::server::gates::Gates;
+pub use crate::server::origin::{Env, Findings, Origin};
 use crate::server::phase::{Departure, MAX_WAITING, Phase, RouteDrains};
 pub use crate::server::phase::{Ending, Wish};
 pub use crate::server::prepared::{Prepared, inspect};
-use crate::server::worker::{Door, WorkerStart, work};
+use crate::server::reload::Reloader;
+pub use crate::server::reload::{By, Outcome, Reloaded, Reloads};
+use crate::server::standing::Standing;
+use crate::server::worker::{WorkerStart, work};
 use crate::telemetry::{Observer, Telemetry};
 
 /// A process that serves.
@@ -43,11 +57,13 @@ pub struct Running {
     pub admin: Option<SocketAddr>,
     /// Counters and records.
     pub telemetry: Arc<Telemetry>,
+    /// Takes another configuration.
+    pub reloads: Reloads,
     phase: watch::Sender<Phase>,
-    times: Drain,
+    standing: Arc<Mutex<Standing>>,
     wishes: mpsc::Receiver<Wish>,
     workers: Vec<JoinHandle<()>>,
-    housekeeping: Option<Housekeeping>,
+    housekeeping: Housekeeping,
     ended: mpsc::Receiver<()>,
 }
 
@@ -58,15 +74,12 @@ impl Prepared {
     ///
     /// An address that cannot be bound, a file that cannot be written, or a thread that cannot
     /// be started.
-    pub fn start(mut self, observer: Option<Observer>) -> io::Result<Running> {
-        let workers = self.shared.config.server.workers.get();
-        let (mut sockets, mut addresses) = (Vec::new(), Vec::new());
-        for listener in &self.shared.config.listeners {
-            let bound = listener::bind(listener.bind, workers)?;
-            addresses.extend(bound.first().map(TcpListener::local_addr).transpose()?);
-            sockets.push(bound);
-        }
-        let admin = self.bind_admin()?;
+    pub fn start(self, observer: Option<Observer>) -> io::Result<Running> {
+        let config = Arc::clone(&self.shared.config);
+        let workers = config.server.workers.get();
+        let mut plan = Gates::default().plan(&config.listeners, workers)?;
+        let addresses = plan.addresses()?;
+        let admin = bind_admin(&config)?;
         self.revocations.begin(SystemTime::now())?;
         let (permits, places) = (Permits::default(), Places::default());
         let telemetry = Arc::new(Telemetry::new(observer));
@@ -75,10 +88,12 @@ impl Prepared {
         let (wish, wishes) = mpsc::channel(MAX_WISHES);
         let mut route_drains = RouteDrains(Vec::new());
         let (alive, ended) = mpsc::channel(1);
-        let mut threads = Vec::new();
+        let (mut threads, mut orders) = (Vec::new(), Vec::new());
         for worker in 0..workers {
             let (drains, asked) = mpsc::channel(MAX_WAITING);
             route_drains.0.push(drains);
+            let (order, obeyed) = mpsc::unbounded_channel();
+            orders.push(order);
             let start = WorkerStart {
                 shared: self.shared.clone(),
                 permits: permits.clone(),
@@ -86,7 +101,8 @@ impl Prepared {
                 telemetry: Arc::clone(&telemetry),
                 revocations: self.revocations.store(),
                 changes: self.revocations.changes(),
-                doors: self.doors_of_one_worker(&mut sockets),
+                doors: plan.doors(&config.listeners, &self.acceptors),
+                orders: obeyed,
                 phase: heard.clone(),
                 route_drains: asked,
                 _ended: alive.clone(),
@@ -94,82 +110,87 @@ impl Prepared {
             let name = format!("worker-{worker}");
             threads.push(thread::Builder::new().name(name).spawn(|| work(start))?);
         }
-        let admin_address = admin.as_ref().map(|(listener, _)| listener.local_addr());
-        let admin_address = admin_address.transpose()?;
-        if admin.is_some() || self.shared.config.revocation.file.is_some() {
-            let keeper = Arc::clone(&self.revocations);
-            self.chores
-                .push(Chore::new("revocations", || keeper.watch()));
-        }
-        self.chores.extend(admin.map(|(listener, guard)| {
-            let desk = Desk {
-                phase: heard,
-                wish,
-                route_drains,
-                spread: self.shared.config.server.drain.spread,
-                routes: self.shared.config.routes.clone(),
-                ready: std::mem::take(&mut self.ready),
-                keys: self.keys.take(),
-                revocations: Arc::clone(&self.revocations),
-            };
-            Chore::new("admin", move || {
-                admin::serve(listener, guard, move |asked| desk.answer(asked))
-            })
-        }));
-        let housekeeping = match self.chores.is_empty() {
-            true => None,
-            false => Some(Housekeeping::start(self.chores)?),
+        let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
+        let (reloads, asked) = Reloads::channel();
+        let standing = Arc::new(Mutex::new(Standing::of(&self)));
+        let reloader = Reloader {
+            gates: plan.into_gates(),
+            workers: orders,
+            standing: Arc::clone(&standing),
+            phase: heard,
+            asked,
+            current: self,
         };
+        let ways = Ways {
+            reloads: reloads.clone(),
+            wish,
+            route_drains,
+        };
+        let chores = chores(reloader, admin, ways);
         Ok(Running {
             addresses,
             admin: admin_address,
             telemetry,
+            reloads,
             phase,
-            times: self.shared.config.server.drain.clone(),
+            standing,
             wishes,
             workers: threads,
-            housekeeping,
+            housekeeping: Housekeeping::start(chores)?,
             ended,
         })
     }
+}
 
-    fn bind_admin(&self) -> io::Result<Option<(TcpListener, Guard)>> {
-        let Some(admin) = &self.shared.config.admin else {
-            return Ok(None);
-        };
-        let listener = listener::bind(admin.bind, 1)?.pop();
-        let listener = listener.ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let guard = Guard {
-            token: self.admin_token.clone(),
-            is_loopback: admin.bind.ip().to_canonical().is_loopback(),
-        };
-        Ok(Some((listener, guard)))
-    }
+/// What operators set in motion at the admin address.
+struct Ways {
+    reloads: Reloads,
+    wish: mpsc::Sender<Wish>,
+    route_drains: RouteDrains,
+}
 
-    fn doors_of_one_worker(&self, sockets: &mut [Vec<TcpListener>]) -> Vec<Door> {
-        let listeners = self.shared.config.listeners.iter().zip(&self.acceptors);
-        listeners
-            .zip(sockets)
-            .filter_map(|((listener, acceptor), sockets)| {
-                let encryption = match (&listener.tls, acceptor) {
-                    (Some(tls), Some(acceptor)) => Encryption::Tls {
-                        acceptor: acceptor.clone(),
-                        timeout: tls.handshake_timeout,
-                    },
-                    _ => Encryption::Plaintext,
-                };
-                let entrance = Entrance {
-                    encryption,
-                    trust: listener.trust.clone(),
-                };
-                Some(Door {
-                    socket: sockets.pop()?,
-                    notsent_lowat: listener.notsent_lowat,
-                    entrance,
-                })
-            })
-            .collect()
+/// What goes on beside the connections.
+fn chores(reloader: Reloader, admin: Option<TcpListener>, ways: Ways) -> Vec<Chore> {
+    let mut chores = Vec::new();
+    let Prepared {
+        revocations,
+        shared,
+        ..
+    } = &reloader.current;
+    if admin.is_some() || shared.config.revocation.file.is_some() {
+        let keeper = Arc::clone(revocations);
+        chores.push(Chore::new("revocations", || keeper.watch()));
     }
+    chores.extend(admin.map(|listener| {
+        let standing = Arc::clone(&reloader.standing);
+        let (phase, revocations) = (reloader.phase.clone(), Arc::clone(revocations));
+        Chore::new("admin", move || {
+            let desk = Rc::new(Desk {
+                phase,
+                wish: ways.wish,
+                route_drains: ways.route_drains,
+                standing,
+                revocations,
+                reloads: ways.reloads,
+            });
+            let guard = Rc::clone(&desk);
+            admin::serve(
+                listener,
+                move || guard.guard(),
+                async move |asked| desk.answer(asked).await,
+            )
+        })
+    }));
+    chores.push(Chore::new("reload", || reloader.run()));
+    chores
+}
+
+fn bind_admin(config: &Config) -> io::Result<Option<TcpListener>> {
+    let Some(admin) = &config.admin else {
+        return Ok(None);
+    };
+    let listener = listener::bind(admin.bind, 1)?.pop();
+    Ok(Some(listener.ok_or(io::ErrorKind::AddrNotAvailable)?))
 }
 
 impl Running {
@@ -183,14 +204,15 @@ impl Running {
     pub fn drain(&self, ending: Ending, grace: Duration) {
         self.tell(Phase::Drain(Departure {
             ending,
-            spread: self.times.spread.min(grace),
+            spread: self.drain_times().spread.min(grace),
             deadline: Instant::now() + grace,
         }));
     }
 
-    /// The times of a drain.
-    pub const fn drain_times(&self) -> &Drain {
-        &self.times
+    /// The times of a drain, as the configuration in force has them.
+    pub fn drain_times(&self) -> Drain {
+        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.drain.clone()
     }
 
     /// What an operator asks for next; `None`: every worker has ended.
@@ -221,7 +243,7 @@ impl Running {
         for worker in self.workers {
             worker.join()?;
         }
-        self.housekeeping.map_or(Ok(()), Housekeeping::join)
+        self.housekeeping.join()
     }
 }
 

@@ -5,6 +5,7 @@
 //! leaves this file, and no message repeats any of its bytes.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -27,7 +28,7 @@ pub const MAX_IDENTITY: usize = 4096;
 
 /// Signs identities.
 pub struct Signer {
-    key: EcdsaKeyPair,
+    key: Arc<EcdsaKeyPair>,
     random: SystemRandom,
     issuer: String,
     key_id: String,
@@ -85,13 +86,14 @@ impl Signer {
                 .map_err(|_| problems.push(error(None, "no random key can be made".into(), HOW)))
                 .ok(),
         };
-        match key.and_then(|key| Self::new(key, identity.issuer.clone())) {
+        let signer = key.and_then(|key| Self::new(Arc::new(key), identity.issuer.clone()));
+        match signer {
             Some(signer) if !problems.iter().any(Problem::is_error) => Ok((signer, problems)),
             _ => Err(problems),
         }
     }
 
-    fn new(key: EcdsaKeyPair, issuer: String) -> Option<Self> {
+    fn new(key: Arc<EcdsaKeyPair>, issuer: String) -> Option<Self> {
         let (x, y) = coordinates(key.public_key().as_ref())?;
         let key_id = thumbprint(&x, &y);
         let header = json!({"alg": "ES256", "kid": key_id, "typ": "JWT"});
@@ -107,6 +109,12 @@ impl Signer {
             header: URL_SAFE_NO_PAD.encode(header.to_string()),
             jwks: json!({ "keys": [public] }).to_string(),
         })
+    }
+
+    /// The same key under another `iss`.
+    #[must_use]
+    pub fn with_issuer(&self, issuer: String) -> Option<Self> {
+        Self::new(Arc::clone(&self.key), issuer)
     }
 
     /// The public key as a JWKS (RFC 7517 §5), for whoever verifies.

@@ -34,24 +34,83 @@ const MAX_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Every source that the configuration names, each once.
 #[derive(Debug, Default)]
-pub struct KeySets(Vec<Arc<LiveKeys>>);
+pub struct KeySets {
+    sets: Vec<Arc<LiveKeys>>,
+    /// Those of the configuration before, and whether they can be taken over as they are.
+    before: Vec<(Arc<LiveKeys>, Roots)>,
+}
+
+/// Whether what vouches for a source is the same as before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Roots {
+    /// It is.
+    Same,
+    /// It is not: the source has to be asked in another way.
+    Changed,
+}
 
 impl KeySets {
+    /// Those of the next configuration: what it names as this one does keeps its keys, and who
+    /// waits for them goes on waiting.
+    #[must_use]
+    pub fn successor(&self, roots: impl Fn(&Jwks) -> Roots) -> Self {
+        let before = self.sets.iter().map(|keys| {
+            let roots = roots(&keys.source);
+            (Arc::clone(keys), roots)
+        });
+        Self {
+            sets: Vec::new(),
+            before: before.collect(),
+        }
+    }
+
     /// The source of a rule, and whether it is the first to name it.
     pub(super) fn share(&mut self, jwt: &Jwt, jwks: &Jwks) -> (Arc<LiveKeys>, bool) {
-        let same =
-            |keys: &&Arc<LiveKeys>| keys.source == *jwks && keys.algorithms == jwt.algorithms;
-        if let Some(known) = self.0.iter().find(same) {
+        let is_same =
+            |keys: &Arc<LiveKeys>| keys.source == *jwks && keys.algorithms == jwt.algorithms;
+        if let Some(known) = self.sets.iter().find(|keys| is_same(keys)) {
             return (Arc::clone(known), false);
         }
+        let mut before = self.before.iter();
+        if let Some((kept, _)) = before.find(|(keys, roots)| *roots == Roots::Same && is_same(keys))
+        {
+            self.sets.push(Arc::clone(kept));
+            return (Arc::clone(kept), false);
+        }
         let keys = Arc::new(LiveKeys::new(jwt, jwks));
-        self.0.push(Arc::clone(&keys));
+        // Read at other times or trusted for another reason, but the same keys until then.
+        let like = |(known, _): &&(Arc<LiveKeys>, Roots)| {
+            known.source.source == jwks.source && known.algorithms == jwt.algorithms
+        };
+        if let Some((known, _)) = self.before.iter().find(like) {
+            keys.begin_with(known);
+        }
+        self.sets.push(Arc::clone(&keys));
         (keys, true)
     }
 
     /// All of them, for the task that reads them.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<LiveKeys>> {
-        self.0.iter()
+        self.sets.iter()
+    }
+
+    /// Those that nobody reads yet.
+    pub fn unread(&self) -> impl Iterator<Item = &Arc<LiveKeys>> {
+        let is_kept = |keys: &Arc<LiveKeys>| {
+            let mut before = self.before.iter();
+            before.any(|(known, _)| Arc::ptr_eq(known, keys))
+        };
+        self.sets.iter().filter(move |keys| !is_kept(keys))
+    }
+
+    /// Whether these are among them.
+    pub fn has(&self, keys: &Arc<LiveKeys>) -> bool {
+        self.sets.iter().any(|known| Arc::ptr_eq(known, keys))
+    }
+
+    /// Lets go of what the configuration before had.
+    pub fn forget_before(&mut self) {
+        self.before = Vec::new();
     }
 }
 
@@ -102,6 +161,12 @@ impl LiveKeys {
         }
     }
 
+    /// Uses the set that is in force elsewhere until it is read.
+    fn begin_with(&self, other: &Self) {
+        let set = other.state.borrow().set.clone();
+        self.state.send_modify(|state| state.set = set);
+    }
+
     /// Where the configuration names the source first, as the path of a key.
     pub fn place(&self) -> &str {
         &self.place
@@ -127,6 +192,13 @@ impl LiveKeys {
     /// Whether there are keys to verify with.
     pub fn is_ready(&self) -> bool {
         self.state.borrow().set.is_some()
+    }
+
+    /// Resolves when there are keys to verify with.
+    pub async fn ready(&self) {
+        let mut state = self.state.subscribe();
+        // The sender is in `self`, so it is still there.
+        let _ = state.wait_for(|state| state.set.is_some()).await;
     }
 
     /// Reads what the source answered.

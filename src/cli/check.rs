@@ -2,11 +2,12 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::{CONFIG, env, report, say};
 use crate::config::problem::{self, Loaded, Problem};
 use crate::config::{self, source::Source};
-use crate::server::{self, Prepared};
+use crate::server::{Origin, Prepared};
 
 /// Reports on `file`; 0 when it would start.
 pub fn check(file: &Path) -> ExitCode {
@@ -43,13 +44,16 @@ pub struct Found<T> {
 
 /// Loads a file and everything it names, and prints every problem.
 pub fn load(file: &Path) -> Result<Found<Prepared>, Found<()>> {
-    match config::load(file) {
-        Ok(loaded) => prepare(file, loaded, &env),
-        Err(mut refused) => {
-            let more = server::inspect(&refused.named, &env);
-            refused.problems.extend(more);
-            Err(finish(file, (), refused.problems, &refused.text))
-        }
+    let loaded = Prepared::read(&Origin::new(file, Arc::new(env)));
+    let (value, findings) = match loaded {
+        Ok((prepared, findings)) => (Ok(prepared), findings),
+        Err(findings) => (Err(()), findings),
+    };
+    report(file, &findings.problems, &findings.text);
+    let problems = findings.problems;
+    match value {
+        Ok(value) => Ok(Found { value, problems }),
+        Err(value) => Err(Found { value, problems }),
     }
 }
 

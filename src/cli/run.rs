@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::CONFIG;
 use super::check::load;
 use crate::config::units::duration_text;
-use crate::server::{Ending, Prepared, Running, Wish};
+use crate::server::{By, Ending, Prepared, Reloads, Running, Wish};
 use crate::telemetry::chain;
 
 /// Serves `file` until a signal, and drains.
@@ -40,7 +40,20 @@ fn start(prepared: Prepared) -> io::Result<ExitCode> {
         .enable_io()
         .enable_time()
         .build()?
-        .block_on(until_ended(running))
+        .block_on(async {
+            let hangup = signal(SignalKind::hangup())?;
+            let reloading = tokio::spawn(reload_at(hangup, running.reloads.clone()));
+            let code = until_ended(running).await;
+            reloading.abort();
+            code
+        })
+}
+
+/// Has the configuration read again at each signal. What came of it is in the log.
+async fn reload_at(mut hangup: Signal, reloads: Reloads) {
+    while hangup.recv().await.is_some() {
+        reloads.ask(By::Signal, None).await;
+    }
 }
 
 /// Waits for the first signal, drains, and waits for the end or for a second one.
@@ -55,7 +68,7 @@ pub async fn until_ended(mut running: Running) -> io::Result<ExitCode> {
         },
     };
     let (told_at, before) = (Instant::now(), running.telemetry.standing());
-    let times = running.drain_times().clone();
+    let times = running.drain_times();
     // Whoever is at the terminal waits for the end, and sends nobody elsewhere.
     if told == Told::Terminate && !times.lame_duck.is_zero() {
         let lame_duck = duration_text(times.lame_duck);

@@ -331,7 +331,7 @@ pub enum PathPattern {
 }
 
 /// `[[upstream]]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// Unique.
     pub name: String,

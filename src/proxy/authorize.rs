@@ -16,8 +16,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::auth::decision::cache::Cache;
 use crate::auth::decision::{Asked, Decision, Question, Undecided};
 use crate::auth::secret::Bearer;
-use crate::config::Authorize;
 use crate::config::problem::Problem;
+use crate::config::{Authorize, Line};
 use crate::outbound::{Method, Request};
 use crate::proto::handshake::{Field, Fields};
 use crate::proxy::authorize::outage::{Notice, Outage};
@@ -87,6 +87,18 @@ impl Authorizer {
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             outage: Outage::default(),
         }
+    }
+
+    /// Whether it was loaded from settings like these, wherever they stood in the file. What
+    /// the files hold that they name is the caller's affair.
+    pub fn is_of(&self, settings: &Authorize) -> bool {
+        let placeless = |settings: &Authorize| Authorize {
+            line: Line(0),
+            ca: settings.ca.clone().map(|(path, _)| (path, Line(0))),
+            token: settings.token.clone().map(|(token, _)| (token, Line(0))),
+            ..settings.clone()
+        };
+        placeless(&self.settings) == placeless(settings)
     }
 
     /// The fields of a request head that the service is to see.

@@ -2,12 +2,15 @@
 //! is told because of it. The same whether the request head or the first message decides.
 
 use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::auth::Admission;
 use crate::auth::decision::{Asked, Undecided};
 use crate::auth::identity::{NotSigned, Signer, Subject};
+use crate::config::identity::Identity;
 use crate::config::problem::{Named, Problem};
-use crate::config::{Config, Route};
+use crate::config::{Authorize, Config, KeySource, Route};
 use crate::proto::handshake::reject::Reject;
 use crate::proto::handshake::{Field, Fields};
 use crate::proto::session::TokenVerdict;
@@ -25,10 +28,19 @@ pub(super) struct Pending {
 /// Asks and signs for all routes. Loaded once, shared by all workers.
 pub struct Grants {
     /// By the route's index.
-    authorizers: Vec<Option<Authorizer>>,
+    authorizers: Vec<Option<Arc<Authorizer>>>,
     /// There when a route wants identities signed, or a key is configured.
-    signer: Option<Signer>,
-    is_key_made: bool,
+    signer: Option<Arc<Signer>>,
+    identity: Identity,
+}
+
+/// What is taken over where the next configuration says the same: decisions that are kept, and
+/// the key that signs.
+pub struct Before<'a> {
+    /// Of the configuration before.
+    pub grants: &'a Grants,
+    /// Whether files hold what they held then.
+    pub are_same: &'a dyn Fn(&[PathBuf]) -> bool,
 }
 
 /// Why a client whose token is good does not come in. For the log.
@@ -49,20 +61,26 @@ impl Grants {
     pub fn load(
         config: &Config,
         env: &dyn Fn(&str) -> Option<String>,
+        before: Option<&Before<'_>>,
     ) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
         let mut problems = Vec::new();
         let mut authorizers = Vec::new();
         for route in &config.routes {
             let settings = route.authorize.as_ref();
             authorizers.push(settings.and_then(|settings| {
-                let loaded = Authorizer::load(settings, env);
-                keep(loaded, &mut problems)
+                let known = before.and_then(|before| before.authorizer(settings));
+                known.or_else(|| {
+                    let loaded = Authorizer::load(settings, env);
+                    keep(loaded, &mut problems).map(Arc::new)
+                })
             }));
         }
         let identity = &config.identity;
         let is_signer_wanted = config.routes.iter().any(|route| route.identity.is_some());
         let signer = match is_signer_wanted || identity.key.is_some() {
-            true => keep(Signer::load(identity, env), &mut problems),
+            true => before
+                .and_then(|before| before.signer(identity))
+                .or_else(|| keep(Signer::load(identity, env), &mut problems).map(Arc::new)),
             false => None,
         };
         if problems.iter().any(Problem::is_error) {
@@ -71,19 +89,19 @@ impl Grants {
         let grants = Self {
             authorizers,
             signer,
-            is_key_made: identity.key.is_none(),
+            identity: identity.clone(),
         };
         Ok((grants, problems))
     }
 
     /// The public key of what this edge signs, as a JWKS; `None`: it signs nothing.
     pub fn jwks(&self) -> Option<&str> {
-        self.signer.as_ref().map(Signer::jwks)
+        self.signer.as_ref().map(|signer| signer.jwks())
     }
 
     /// Tells the operator of a key that nobody can know beforehand.
     pub fn announce(&self) {
-        if let Some(signer) = self.signer.as_ref().filter(|_| self.is_key_made) {
+        if let Some(signer) = self.signer.as_ref().filter(|_| self.identity.key.is_none()) {
             tracing::info!(
                 kid = signer.key_id(),
                 "X-Tidegate-Identity is signed with a key made now, another at each start; \
@@ -174,7 +192,30 @@ impl Grants {
     }
 
     fn authorizer(&self, index: usize) -> Option<&Authorizer> {
-        self.authorizers.get(index)?.as_ref()
+        self.authorizers.get(index)?.as_deref()
+    }
+}
+
+impl Before<'_> {
+    fn authorizer(&self, settings: &Authorize) -> Option<Arc<Authorizer>> {
+        let mut known = self.grants.authorizers.iter().flatten();
+        let same = known.find(|known| known.is_of(settings))?;
+        (self.are_same)(&settings.files()).then(|| Arc::clone(same))
+    }
+
+    /// The key is the same where it is named alike, or where none was named and one was made.
+    fn signer(&self, identity: &Identity) -> Option<Arc<Signer>> {
+        let (signer, before) = (self.grants.signer.as_ref()?, &self.grants.identity);
+        let key = |identity: &Identity| identity.key.as_ref().map(|(source, _)| source.clone());
+        let source = key(identity);
+        let files: Vec<PathBuf> = source.iter().filter_map(KeySource::file).collect();
+        if key(before) != source || !(self.are_same)(&files) {
+            return None;
+        }
+        match before.issuer == identity.issuer {
+            true => Some(Arc::clone(signer)),
+            false => signer.with_issuer(identity.issuer.clone()).map(Arc::new),
+        }
     }
 }
 

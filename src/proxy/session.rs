@@ -18,7 +18,7 @@ use crate::proto::session::{Admitted, Event, MaskKeys, Session, Summary, TokenVe
 use crate::proto::token::Masked;
 use crate::proxy::granting::Pending;
 use crate::proxy::judging::take_place;
-use crate::proxy::{Bearer, Held, random};
+use crate::proxy::{Bearer, Fate, Held, random};
 use crate::relay::{Handle, Relay};
 use crate::revocation::Marks;
 use crate::route::{NoPlace, Place};
@@ -73,6 +73,9 @@ pub(super) fn spawn_session(
     };
     let handle = Rc::clone(&held.seat.handle);
     handle.belong_to(route);
+    if is_outdated(&held) {
+        handle.drain();
+    }
     let mut relay = Relay::new(session, opened.stream, opened.early, handle);
     let mut running = Running {
         id: Box::default(),
@@ -99,6 +102,12 @@ pub(super) fn spawn_session(
         }
     }
     tokio::task::spawn_local(run(Box::new(running), Box::new(relay)));
+}
+
+/// Whether the route went while the client was being let in. New limits are told.
+fn is_outdated(held: &Held) -> bool {
+    let now = held.worker.snapshot();
+    !Rc::ptr_eq(&now, &held.snapshot) && now.revise(&held.seat.handle) == Fate::Vanished
 }
 
 /// A session and what its record will say.

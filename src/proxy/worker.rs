@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::auth::Authenticator;
-use crate::config::{Config, Route};
+use crate::config::{Apply, Config, Route};
 use crate::drain::Registry;
 use crate::listener::Permits;
 use crate::proxy::Bearer;
@@ -36,8 +36,7 @@ pub struct Worker {
     pub bearers: Registry<Bearer>,
     /// The tokens that count no longer, shared with the other workers.
     pub revocations: Arc<Store>,
-    /// What the next connection takes.
-    pub snapshot: RefCell<Rc<Snapshot>>,
+    snapshot: RefCell<Rc<Snapshot>>,
 }
 
 /// A configuration and what was loaded for it, as all workers share it.
@@ -59,26 +58,118 @@ pub struct Snapshot {
     /// What all workers have of it.
     pub shared: Shared,
     /// By the upstream's index, and this worker's own.
-    pub upstreams: Vec<Upstream>,
+    pub upstreams: Vec<Rc<Upstream>>,
+    /// For whom its limits hold.
+    apply: Apply,
+}
+
+/// What another configuration means for a session that is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Nothing: it goes on as it was born.
+    Stays,
+    /// Other limits hold for it.
+    Revised,
+    /// Its route is gone, and so it is to go.
+    Vanished,
+}
+
+/// The connections of a worker when it took another configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Affected {
+    /// Sessions that were here.
+    pub sessions: usize,
+    /// Those of them whose limits changed.
+    pub revised: usize,
+    /// Those of them whose route is gone.
+    pub vanished: usize,
 }
 
 impl Worker {
-    /// What is in force.
+    /// A worker without connections.
+    pub fn new(
+        shared: Shared,
+        permits: Permits,
+        places: Places,
+        telemetry: Arc<Telemetry>,
+        revocations: Arc<Store>,
+    ) -> Self {
+        let first = Snapshot {
+            upstreams: upstreams(&shared.config, &[]),
+            shared,
+            apply: Apply::New,
+        };
+        Self {
+            permits,
+            places,
+            telemetry,
+            registry: Registry::default(),
+            bearers: Registry::default(),
+            revocations,
+            snapshot: RefCell::new(Rc::new(first)),
+        }
+    }
+
+    /// What is in force: what the next connection takes.
     pub fn snapshot(&self) -> Rc<Snapshot> {
         Rc::clone(&self.snapshot.borrow())
     }
+
+    /// Puts another configuration in force. An upstream that is in both goes on as it is. Tells
+    /// the sessions whose limits change so; those whose route is gone are for the caller.
+    pub fn take(&self, shared: Shared, apply: Apply) -> Affected {
+        let next = Rc::new(Snapshot {
+            upstreams: upstreams(&shared.config, &self.snapshot.borrow().upstreams),
+            shared,
+            apply,
+        });
+        self.snapshot.replace(Rc::clone(&next));
+        let mut affected = Affected::default();
+        for handle in self.registry.handles() {
+            affected.sessions += usize::from(handle.route().is_some());
+            match next.revise(&handle) {
+                Fate::Stays => {}
+                Fate::Revised => affected.revised += 1,
+                Fate::Vanished => affected.vanished += 1,
+            }
+        }
+        affected
+    }
+}
+
+/// Those of a configuration, with what there is of them already.
+fn upstreams(config: &Config, before: &[Rc<Upstream>]) -> Vec<Rc<Upstream>> {
+    let upstreams = config.upstreams.iter().map(|upstream| {
+        let known = before.iter().find(|known| known.is_of(upstream));
+        known.map_or_else(|| Rc::new(Upstream::new(Arc::clone(upstream))), Rc::clone)
+    });
+    upstreams.collect()
 }
 
 impl Snapshot {
-    /// With upstreams that no connection has been to.
-    pub fn new(shared: Shared) -> Self {
-        let upstreams = shared.config.upstreams.iter();
-        Self {
-            upstreams: upstreams
-                .map(|upstream| Upstream::new(Arc::clone(upstream)))
-                .collect(),
-            shared,
+    /// What becomes of a connection that began under another snapshot. New limits are told.
+    pub(super) fn revise(&self, handle: &Handle) -> Fate {
+        let Some(born) = handle.route() else {
+            return Fate::Stays;
+        };
+        let mut routes = self.shared.config.routes.iter();
+        match routes.find(|route| route.name == born.name) {
+            None => Fate::Vanished,
+            Some(route) if self.apply == Apply::Live => {
+                handle.revise(Arc::clone(&route.policy));
+                match route.policy.limits == born.policy.limits {
+                    true => Fate::Stays,
+                    false => Fate::Revised,
+                }
+            }
+            Some(_) => Fate::Stays,
         }
+    }
+
+    /// Whether it has a route of this name.
+    pub fn has_route(&self, name: &str) -> bool {
+        let mut routes = self.shared.config.routes.iter();
+        routes.any(|route| route.name == name)
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -99,6 +190,6 @@ impl Snapshot {
 
     pub(super) fn upstream_of(&self, route: usize) -> Option<&Upstream> {
         let route = self.route(route)?;
-        self.upstreams.get(route.upstream)
+        self.upstreams.get(route.upstream).map(Rc::as_ref)
     }
 }

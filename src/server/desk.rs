@@ -1,17 +1,19 @@
 //! What the admin address answers: joins `admin` with what the process knows.
 
 use std::fmt;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
-use crate::admin::{Answer, Asked};
-use crate::config::Route;
+use crate::admin::{Answer, Asked, Guard};
+use crate::config::Apply;
 use crate::config::units::duration_text;
 use crate::revocation::{Keeper, Outcome};
 use crate::server::phase::{Phase, RouteDrains, Wish};
+use crate::server::reload::{By, Reloads};
+use crate::server::standing::Standing;
 
 /// Something that has to be there before clients are sent to this process.
 pub struct ReadyCheck(Box<dyn Fn() -> Option<String> + Send>);
@@ -35,33 +37,54 @@ pub(super) struct Desk {
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) wish: mpsc::Sender<Wish>,
     pub(super) route_drains: RouteDrains,
-    /// Over which a route's sessions are closed.
-    pub(super) spread: Duration,
-    pub(super) routes: Vec<Arc<Route>>,
-    pub(super) ready: Vec<ReadyCheck>,
-    /// The public keys of the tokens that the edge signs, as JSON.
-    pub(super) keys: Option<Arc<str>>,
+    pub(super) standing: Arc<Mutex<Standing>>,
     pub(super) revocations: Arc<Keeper>,
+    pub(super) reloads: Reloads,
 }
 
 impl Desk {
-    pub(super) fn answer(&self, asked: Asked) -> Answer {
+    /// Who may ask now.
+    pub(super) fn guard(&self) -> Guard {
+        self.standing().guard()
+    }
+
+    pub(super) async fn answer(&self, asked: Asked) -> Answer {
         match asked {
             // It was this thread that answered, and workers do not end before a drain.
             Asked::Health => Answer::text(200, "ok"),
             Asked::Readiness => self.readiness(),
-            Asked::Keys => match &self.keys {
-                Some(keys) => Answer {
-                    status: 200,
-                    content_type: "application/json",
-                    body: format!("{keys}\n"),
-                },
-                None => Answer::error(404, "this process signs no tokens"),
-            },
+            Asked::Keys => self.keys(),
             Asked::Revoke(body) => self.revoke(&body),
             Asked::Drain(None) => self.drain(),
             Asked::Drain(Some(route)) => self.drain_route(&route),
+            Asked::Reload(query) => self.reload(query.as_deref()).await,
         }
+    }
+
+    /// Never held over a wait.
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keys(&self) -> Answer {
+        match &self.standing().keys {
+            Some(keys) => Answer {
+                status: 200,
+                content_type: "application/json",
+                body: format!("{keys}\n"),
+            },
+            None => Answer::error(404, "this process signs no tokens"),
+        }
+    }
+
+    async fn reload(&self, query: Option<&str>) -> Answer {
+        let apply = match query.map(|query| query.strip_prefix("apply=").map(Apply::from_word)) {
+            None => None,
+            Some(Some(Some(apply))) => Some(apply),
+            Some(_) => return Answer::error(400, "?apply=new or ?apply=live, and nothing else"),
+        };
+        let (status, body) = self.reloads.ask(By::Admin, apply).await.answer();
+        Answer::json(status, &body)
     }
 
     fn revoke(&self, body: &[u8]) -> Answer {
@@ -97,17 +120,19 @@ impl Desk {
     }
 
     fn drain_route(&self, route: &str) -> Answer {
-        if !self.routes.iter().any(|known| known.name == route) {
+        let standing = self.standing();
+        let over = standing.drain.spread;
+        if !standing.routes.iter().any(|known| known == route) {
             let what = format!("there is no route `{}`", route.escape_default());
             return Answer::error(404, &what);
         }
-        let spread = duration_text(self.spread);
+        let spread = duration_text(over);
         tracing::info!(
             route,
             spread,
             "draining a route: its sessions are closed with 1012"
         );
-        match self.route_drains.tell(route, self.spread) {
+        match self.route_drains.tell(route, over) {
             true => {
                 let body = serde_json::json!({ "draining": route, "spread": spread });
                 Answer::json(202, &body)
@@ -122,7 +147,7 @@ impl Desk {
             .then(|| "draining".to_owned())
             .into_iter()
             .collect();
-        missing.extend(self.ready.iter().filter_map(|check| (check.0)()));
+        missing.extend(self.standing().ready.iter().filter_map(|check| (check.0)()));
         match missing.is_empty() {
             true => Answer::text(200, "ready"),
             false => Answer::text(503, &missing.join("\n")),

@@ -20,7 +20,6 @@ use crate::auth::keys::read_set_file;
 use crate::config::problem::Problem;
 use crate::config::url::WebUrl;
 use crate::config::{Jwks, JwksSource};
-use crate::housekeeping::Chore;
 use crate::outbound::{Method, Request};
 use crate::proxy::web_client::{NotAnswered, WebClient};
 use crate::server::desk::ReadyCheck;
@@ -45,10 +44,10 @@ enum Way {
     Web(WebClient, WebUrl),
 }
 
-/// Finds the way to each source.
+/// Finds the way to each source that nobody reads yet.
 pub(super) fn prepare(sets: &KeySets, problems: &mut Vec<Problem>) -> Vec<Refresher> {
     let mut refreshers = Vec::new();
-    for keys in sets.iter() {
+    for keys in sets.unread() {
         let way = match &keys.source().source {
             JwksSource::File(path) => Ok(Way::File(path.clone())),
             JwksSource::Url { url, ca } => WebClient::to(url, ca.as_deref())
@@ -64,6 +63,18 @@ pub(super) fn prepare(sets: &KeySets, problems: &mut Vec<Problem>) -> Vec<Refres
         }
     }
     refreshers
+}
+
+/// All keys have to be there before clients come.
+pub(super) fn ready_checks(sets: &KeySets) -> Vec<ReadyCheck> {
+    let checks = sets.iter().map(|keys| {
+        let keys = Arc::clone(keys);
+        ReadyCheck::new(move || {
+            let source = &keys.source().source;
+            (!keys.is_ready()).then(|| format!("no keys from {source}"))
+        })
+    });
+    checks.collect()
 }
 
 fn no_roots(keys: &LiveKeys, ca: Option<&Path>, error: &io::Error) -> Problem {
@@ -98,15 +109,6 @@ enum Failed {
 }
 
 impl Refresher {
-    /// Its keys have to be there before clients come.
-    pub(super) fn ready_check(&self) -> ReadyCheck {
-        let keys = Arc::clone(&self.keys);
-        ReadyCheck::new(move || {
-            let source = &keys.source().source;
-            (!keys.is_ready()).then(|| format!("no keys from {source}"))
-        })
-    }
-
     /// Where it fetches from; `None`: it reads a file.
     pub(super) fn url(&self) -> Option<String> {
         match &self.way {
@@ -115,17 +117,20 @@ impl Refresher {
         }
     }
 
-    pub(super) fn chore(self) -> Chore {
-        Chore::new("keys", || self.run())
+    /// Whose keys it reads.
+    pub(super) fn keys(&self) -> &Arc<LiveKeys> {
+        &self.keys
     }
 
     /// Never returns.
-    async fn run(self) {
+    pub(super) async fn run(self) {
         let mut course = Course::default();
         if self.keys.is_ready() {
-            // The file was read when the configuration was.
             course.last_good = Some(Instant::now());
-            self.until_due(&mut course).await;
+            // A file was read when the configuration was; others may have keys from one before.
+            if matches!(self.way, Way::File(_)) {
+                self.until_due(&mut course).await;
+            }
         }
         loop {
             self.keys.begin();

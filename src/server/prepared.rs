@@ -1,21 +1,22 @@
 //! Loads what a configuration names: certificates, keys, secrets and files.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::admin::Token;
 use crate::auth::Authenticator;
 use crate::auth::jwt::Verifier;
-use crate::auth::key_sets::KeySets;
+use crate::auth::key_sets::{KeySets, Roots};
 use crate::config::problem::{Named, Problem};
-use crate::config::{Auth, Config};
-use crate::housekeeping::Chore;
+use crate::config::{Auth, Config, Line, Revocation, Tls};
 use crate::proxy::Shared;
 use crate::proxy::granting::{self, Grants};
 use crate::revocation::{Keeper, Tokens};
 use crate::route::Routes;
-use crate::server::desk::ReadyCheck;
+use crate::server::files::Files;
 use crate::server::key_refresh::{self, Refresher};
+use crate::server::origin::Origin;
 use crate::tls::Acceptor;
 
 /// A configuration whose files and secrets are loaded: it would start.
@@ -25,11 +26,14 @@ pub struct Prepared {
     pub(super) acceptors: Vec<Option<Acceptor>>,
     pub(super) admin_token: Option<Arc<Token>>,
     pub(super) revocations: Arc<Keeper>,
-    pub(super) ready: Vec<ReadyCheck>,
-    fetched: Vec<String>,
-    pub(super) chores: Vec<Chore>,
-    /// The public keys of the tokens that the edge signs, as JSON.
-    pub(super) keys: Option<Arc<str>>,
+    pub(super) key_sets: KeySets,
+    /// For the sets of keys that nobody reads yet.
+    pub(super) refreshers: Vec<Refresher>,
+    pub(super) files: Files,
+    /// What differs from the configuration before, and counts only after a restart.
+    pub(super) held_back: Vec<&'static str>,
+    /// `None`: it cannot be read again.
+    pub(super) origin: Option<Origin>,
 }
 
 impl Prepared {
@@ -43,23 +47,33 @@ impl Prepared {
         config: Config,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
+        Self::load_after(config, env, None)
+    }
+
+    /// The same for a process that serves another configuration: what is the same is taken
+    /// over and not loaded, and so keeps its state; what cannot change is held back.
+    pub(super) fn load_after(
+        mut config: Config,
+        env: &dyn Fn(&str) -> Option<String>,
+        before: Option<&Self>,
+    ) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
+        let held_back = before.map(|before| before.hold_back(&mut config));
+        let files = Files::read(config.files());
+        let before = before.map(|before| Before {
+            prepared: before,
+            files: &files,
+        });
         let mut problems = Vec::new();
-        let mut acceptors = Vec::new();
-        for (index, listener) in config.listeners.iter().enumerate() {
-            let Some(tls) = &listener.tls else {
-                acceptors.push(None);
-                continue;
-            };
-            let loaded = Acceptor::load(tls, &format!("listener.#{}", index + 1));
-            acceptors.push(keep(loaded, &mut problems));
-        }
-        let (mut authenticators, mut key_sets) = (Vec::new(), KeySets::default());
+        let acceptors = load_acceptors(&config, before.as_ref(), &mut problems);
+        let mut key_sets = before.as_ref().map(Before::key_sets).unwrap_or_default();
+        let mut authenticators = Vec::new();
         for route in &config.routes {
             let loaded = Authenticator::load(route, env, &mut key_sets);
             authenticators.extend(keep(loaded, &mut problems));
         }
         let refreshers = key_refresh::prepare(&key_sets, &mut problems);
-        let grants = keep(Grants::load(&config, env), &mut problems);
+        key_sets.forget_before();
+        let grants = load_grants(&config, env, before.as_ref(), &mut problems);
         let routes = Routes::new(&config.routes)
             .map_err(|error| {
                 let key = format!("route.{}.origins", error.route);
@@ -71,7 +85,10 @@ impl Prepared {
         let admin_token = token
             .and_then(|token| keep(Token::load(token, env), &mut problems))
             .map(Arc::new);
-        let revocations = load_revocations(&config, &mut problems);
+        let revocations = match &before {
+            Some(before) => Some(Arc::clone(&before.prepared.revocations)),
+            None => load_revocations(&config, &mut problems),
+        };
         match (routes.zip(grants), revocations) {
             (Some((routes, grants)), Some(revocations))
                 if !problems.iter().any(Problem::is_error) =>
@@ -79,11 +96,12 @@ impl Prepared {
                 let prepared = Self {
                     acceptors,
                     admin_token,
-                    revocations: Arc::new(revocations),
-                    ready: refreshers.iter().map(Refresher::ready_check).collect(),
-                    fetched: refreshers.iter().filter_map(Refresher::url).collect(),
-                    chores: refreshers.into_iter().map(Refresher::chore).collect(),
-                    keys: grants.jwks().map(Arc::from),
+                    revocations,
+                    key_sets,
+                    refreshers,
+                    files,
+                    held_back: held_back.unwrap_or_default(),
+                    origin: None,
                     shared: Shared {
                         config: Arc::new(config),
                         routes: Arc::new(routes),
@@ -98,9 +116,113 @@ impl Prepared {
     }
 
     /// Where keys will be fetched from at start: what nobody has looked at yet.
-    pub fn fetched(&self) -> &[String] {
-        &self.fetched
+    pub fn fetched(&self) -> Vec<String> {
+        self.refreshers.iter().filter_map(Refresher::url).collect()
     }
+
+    /// Puts back what a running process cannot change, and names it.
+    fn hold_back(&self, config: &mut Config) -> Vec<&'static str> {
+        let now = &*self.shared.config;
+        let mut held_back = Vec::new();
+        if config.server.workers != now.server.workers {
+            config.server.workers = now.server.workers;
+            held_back.push("server.workers");
+        }
+        match (&mut config.admin, &now.admin) {
+            (Some(next), Some(now)) if next.bind != now.bind => {
+                next.bind = now.bind;
+                held_back.push("admin.bind");
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+            (next, now) => {
+                next.clone_from(now);
+                held_back.push("admin");
+            }
+        }
+        let placeless = |revocation: &Revocation| Revocation {
+            line: Line(0),
+            ..revocation.clone()
+        };
+        if placeless(&config.revocation) != placeless(&now.revocation) {
+            config.revocation = now.revocation.clone();
+            held_back.push("revocation");
+        }
+        held_back
+    }
+}
+
+/// What another configuration may take over from the one before.
+struct Before<'a> {
+    prepared: &'a Prepared,
+    /// The files of the next one.
+    files: &'a Files,
+}
+
+impl Before<'_> {
+    fn are_same(&self, paths: &[PathBuf]) -> bool {
+        self.prepared.files.are_same(self.files, paths)
+    }
+
+    /// With its ticket keys: clients go on resuming.
+    fn acceptor(&self, tls: &Tls) -> Option<Acceptor> {
+        let placeless = |tls: &Tls| {
+            let mut tls = tls.clone();
+            for pair in &mut tls.certificates {
+                pair.line = Line(0);
+            }
+            tls
+        };
+        let (wanted, before) = (placeless(tls), self.prepared);
+        let mut known = before.shared.config.listeners.iter().zip(&before.acceptors);
+        let is_same = |known: &Tls| placeless(known) == wanted;
+        let (_, acceptor) =
+            known.find(|(listener, _)| listener.tls.as_ref().is_some_and(is_same))?;
+        acceptor.clone().filter(|_| self.are_same(&tls.files()))
+    }
+
+    fn key_sets(&self) -> KeySets {
+        self.prepared.key_sets.successor(|jwks| {
+            let ca: Vec<PathBuf> = jwks.ca().into_iter().cloned().collect();
+            match self.are_same(&ca) {
+                true => Roots::Same,
+                false => Roots::Changed,
+            }
+        })
+    }
+}
+
+fn load_acceptors(
+    config: &Config,
+    before: Option<&Before<'_>>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Option<Acceptor>> {
+    let mut acceptors = Vec::new();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        acceptors.push(listener.tls.as_ref().and_then(|tls| {
+            let known = before.and_then(|before| before.acceptor(tls));
+            known.or_else(|| {
+                let loaded = Acceptor::load(tls, &format!("listener.#{}", index + 1));
+                keep(loaded, problems)
+            })
+        }));
+    }
+    acceptors
+}
+
+fn load_grants(
+    config: &Config,
+    env: &dyn Fn(&str) -> Option<String>,
+    before: Option<&Before<'_>>,
+    problems: &mut Vec<Problem>,
+) -> Option<Grants> {
+    let Some(before) = before else {
+        return keep(Grants::load(config, env, None), problems);
+    };
+    let before = granting::Before {
+        grants: &before.prepared.shared.grants,
+        are_same: &|paths| before.are_same(paths),
+    };
+    keep(Grants::load(config, env, Some(&before)), problems)
 }
 
 /// The problems with the certificates and keys that a refused configuration names.
@@ -118,7 +240,14 @@ pub fn inspect(named: &Named, env: &dyn Fn(&str) -> Option<String>) -> Vec<Probl
     problems
 }
 
-fn load_revocations(config: &Config, problems: &mut Vec<Problem>) -> Option<Keeper> {
+fn load_revocations(config: &Config, problems: &mut Vec<Problem>) -> Option<Arc<Keeper>> {
+    let routes = revocable(config);
+    let loaded = Keeper::load(&config.revocation, routes, SystemTime::now());
+    keep(loaded, problems).map(Arc::new)
+}
+
+/// The routes as revocation knows them.
+pub(super) fn revocable(config: &Config) -> Vec<(String, Tokens)> {
     let routes = config.routes.iter().map(|route| {
         let tokens = match route.auth {
             Auth::None => Tokens::None,
@@ -126,8 +255,7 @@ fn load_revocations(config: &Config, problems: &mut Vec<Problem>) -> Option<Keep
         };
         (route.name.clone(), tokens)
     });
-    let loaded = Keeper::load(&config.revocation, routes.collect(), SystemTime::now());
-    keep(loaded, problems)
+    routes.collect()
 }
 
 fn keep<T>(

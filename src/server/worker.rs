@@ -1,32 +1,27 @@
-//! One worker thread: accepts at its sockets, and drains when it is told to.
+//! One worker thread: accepts at its doors, takes other configurations, and drains when it is
+//! told to.
 
-use std::cell::RefCell;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::net::TcpListener;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
+use crate::config::Apply;
 use crate::drain::{Registry, Whom};
-use crate::listener::{Listener, Permits};
-use crate::proxy::{self, Entrance, Shared, Snapshot, Worker};
+use crate::listener::Permits;
+use crate::proxy::{self, Affected, Shared, Worker};
 use crate::relay::Handle;
 use crate::revocation::Store;
 use crate::route::Places;
+use crate::server::doors::{Door, Doors};
 use crate::server::phase::{Departure, Ending, Phase, RouteDrain};
 use crate::telemetry::Telemetry;
-
-/// One worker's socket of one listener, and how connections come in there.
-pub(super) struct Door {
-    pub(super) socket: TcpListener,
-    pub(super) notsent_lowat: u32,
-    pub(super) entrance: Entrance,
-}
 
 /// Everything one worker thread starts with.
 pub(super) struct WorkerStart {
@@ -37,10 +32,20 @@ pub(super) struct WorkerStart {
     pub(super) revocations: Arc<Store>,
     pub(super) changes: watch::Receiver<u64>,
     pub(super) doors: Vec<Door>,
+    pub(super) orders: mpsc::UnboundedReceiver<Order>,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) route_drains: mpsc::Receiver<Arc<RouteDrain>>,
     /// Dropped at the end: so the end is known.
     pub(super) _ended: mpsc::Sender<()>,
+}
+
+/// Another configuration. One is under way at a time.
+pub(super) struct Order {
+    pub(super) shared: Shared,
+    pub(super) doors: Vec<Door>,
+    pub(super) apply: Apply,
+    /// Told when the next connection comes in under it.
+    pub(super) done: oneshot::Sender<Affected>,
 }
 
 /// One worker thread.
@@ -56,35 +61,55 @@ pub(super) fn work(start: WorkerStart) {
 }
 
 async fn serve(start: WorkerStart) {
-    let worker = Rc::new(Worker {
-        permits: start.permits,
-        places: start.places,
-        telemetry: start.telemetry,
-        registry: Registry::default(),
-        bearers: Registry::default(),
-        revocations: start.revocations,
-        snapshot: RefCell::new(Rc::new(Snapshot::new(start.shared))),
-    });
+    let worker = Rc::new(Worker::new(
+        start.shared,
+        start.permits,
+        start.places,
+        start.telemetry,
+        start.revocations,
+    ));
     let sweeping = proxy::end_revoked(Rc::clone(&worker), start.changes);
     tokio::task::spawn_local(sweeping);
-    let mut accepting = Vec::new();
-    for door in start.doors {
-        match Listener::new(door.socket, door.notsent_lowat) {
-            Ok(listener) => {
-                let accept = accept(listener, Rc::new(door.entrance), Rc::clone(&worker));
-                accepting.push(tokio::task::spawn_local(accept));
-            }
-            Err(error) => tracing::error!(%error, "a worker cannot listen"),
-        }
-    }
     tokio::task::spawn_local(drain_routes(start.route_drains, Rc::clone(&worker)));
-    let departure = departure(start.phase).await;
-    for task in accepting {
-        // Dropping the listener closes it: the kernel refuses what comes now, unless another
-        // process has the socket, too.
-        task.abort();
-    }
+    let mut doors = Doors::default();
+    doors.set(start.doors, &worker);
+    let (mut orders, mut departing) = (start.orders, pin!(departure(start.phase)));
+    let departure = loop {
+        tokio::select! {
+            biased;
+            departure = &mut departing => break departure,
+            Some(order) = orders.recv() => obey(order, &mut doors, &worker),
+        }
+    };
+    doors.close();
     end_sessions(&worker.registry, departure).await;
+}
+
+/// Takes a configuration: without a wait, so that nobody comes in under half of it.
+fn obey(order: Order, doors: &mut Doors, worker: &Rc<Worker>) {
+    let spread = order.shared.config.server.drain.spread;
+    let affected = worker.take(order.shared, order.apply);
+    doors.set(order.doors, worker);
+    if affected.vanished > 0 {
+        tokio::task::spawn_local(end_vanished(Rc::clone(worker), spread));
+    }
+    // Whoever asked may have gone with the process.
+    let _ = order.done.send(affected);
+}
+
+/// Closes the sessions whose route is gone, unless it comes back before their turn.
+async fn end_vanished(worker: Rc<Worker>, spread: Duration) {
+    let has_vanished = |handle: &Handle| {
+        let route = handle.route();
+        route.is_some_and(|route| !worker.snapshot().has_route(&route.name))
+    };
+    let asking = worker.registry.ask(has_vanished, spread, seed(), |handle| {
+        if has_vanished(handle) {
+            handle.drain();
+        }
+    });
+    let asked = asking.await;
+    tracing::debug!(asked, "sessions of routes that are gone were asked to end");
 }
 
 async fn departure(mut phase: watch::Receiver<Phase>) -> Departure {
@@ -99,21 +124,6 @@ async fn departure(mut phase: watch::Receiver<Phase>) -> Departure {
                 spread: Duration::ZERO,
                 deadline: std::time::Instant::now(),
             };
-        }
-    }
-}
-
-async fn accept(mut listener: Listener, entrance: Rc<Entrance>, worker: Rc<Worker>) {
-    loop {
-        match listener.accept().await {
-            Ok(accepted) => {
-                let serve = proxy::serve(Rc::clone(&worker), accepted, Rc::clone(&entrance));
-                tokio::task::spawn_local(serve);
-            }
-            Err(error) => {
-                worker.telemetry.counters.accept_errors.add();
-                tracing::debug!(%error, "accept failed");
-            }
         }
     }
 }

@@ -187,7 +187,7 @@ fn validity(
                 return None;
             };
             let allowed = format!(
-                "certificates that are valid for {EXPIRES_SOON} days or more: renew it, and restart"
+                "certificates that are valid for {EXPIRES_SOON} days or more: renew it, and a running process takes it by itself"
             );
             Some(place.warning("cert", at(path, found), &allowed))
         })

@@ -141,6 +141,11 @@ impl Upstream {
         Self { config, next }
     }
 
+    /// Whether it is what this configuration describes.
+    pub fn is_of(&self, config: &config::Upstream) -> bool {
+        *self.config == *config
+    }
+
     /// Connects to the endpoint whose turn it is and opens a WebSocket on it.
     ///
     /// When the connection itself fails, one other endpoint is tried. Once a request was

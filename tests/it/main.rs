@@ -24,6 +24,7 @@ mod none_route;
 mod origin;
 mod recipes;
 mod relay;
+mod reload;
 mod revocation;
 mod routes;
 mod rules;

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -10,6 +11,8 @@ use super::*;
 use crate::auth::testing::*;
 use crate::auth::{Admission, Authenticator, TokenRefused};
 use crate::config::Algorithm::ES256;
+use crate::config::url::WebUrl;
+use crate::config::{JwksSource, Keys};
 
 /// A route that verifies with a set in force.
 struct Edge {
@@ -267,4 +270,54 @@ fn nothing_printable_shows_a_key() {
     let point = P256.jwk(json!({}))["x"].to_string();
     let text = format!("{:?} {:?}", edge.authenticator, edge.keys);
     assert!(!text.contains(point.trim_matches('"')), "{text}");
+}
+
+/// The sets of a configuration with one route that takes its keys from `jwks`.
+fn load(mut sets: KeySets, jwks: Jwks) -> KeySets {
+    let file = TempFile::new("");
+    let mut jwt = set_jwt(&[ES256], file.path());
+    jwt.keys = Keys::Set(jwks);
+    let route = route(first_message_with(None, jwt), &[]);
+    Authenticator::load(&route, &env, &mut sets).expect("a good set");
+    sets
+}
+
+#[test]
+fn a_source_that_the_next_configuration_names_alike_keeps_its_keys() {
+    let jwks = |refresh| Jwks {
+        source: JwksSource::Url {
+            url: WebUrl::parse("https://id.example.com/keys").expect("a URL"),
+            ca: None,
+        },
+        refresh: Duration::from_secs(refresh),
+        refetch_interval: Duration::from_secs(10),
+        timeout: Duration::from_secs(1),
+        max_age: None,
+    };
+    let first = load(KeySets::default(), jwks(60));
+    let keys = Arc::clone(first.iter().next().expect("one source"));
+    assert!(first.unread().any(|unread| Arc::ptr_eq(unread, &keys)));
+    keys.end(Some(
+        keys.parse(document(&["a"]).as_bytes())
+            .expect("a good set")
+            .0,
+    ));
+
+    let same = load(first.successor(|_| Roots::Same), jwks(60));
+    assert!(same.has(&keys));
+    assert_eq!((same.iter().count(), same.unread().count()), (1, 0));
+
+    // What is read at other times, or in another way, is another source with the same keys.
+    for other in [
+        load(first.successor(|_| Roots::Same), jwks(61)),
+        load(first.successor(|_| Roots::Changed), jwks(60)),
+    ] {
+        assert!(!other.has(&keys));
+        let unread: Vec<_> = other.unread().collect();
+        assert_eq!(unread.len(), 1);
+        assert!(unread.iter().all(|keys| keys.is_ready()));
+    }
+    let mut gone = first.successor(|_| Roots::Same);
+    gone.forget_before();
+    assert!(!gone.has(&keys));
 }

@@ -22,7 +22,7 @@ pub struct Program {
     child: Child,
     log: Log,
     follower: Option<JoinHandle<()>>,
-    _folder: Folder,
+    pub folder: Folder,
 }
 
 /// The lines of the program's standard error so far.
@@ -83,7 +83,7 @@ impl Settings {
             child,
             log,
             follower,
-            _folder: folder,
+            folder,
         }
     }
 }
@@ -115,6 +115,16 @@ impl Program {
     /// The next line whose message is `message`.
     pub async fn said(&self, message: &str) -> Value {
         until(message, || self.log.find(message)).await
+    }
+
+    /// The `n`th line whose message is `message`, from 0.
+    pub async fn said_again(&self, message: &str, n: usize) -> Value {
+        until(message, || self.log.all(message).get(n).cloned()).await
+    }
+
+    /// How many lines have this message.
+    pub fn times_said(&self, message: &str) -> usize {
+        self.log.all(message).len()
     }
 
     pub fn signal(&self, signal: &str) {

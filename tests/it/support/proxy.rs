@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::panic;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 
-use tidegate::server::{Ending, Prepared, Running};
+use tidegate::config::Apply;
+use tidegate::config::problem::Loaded;
+use tidegate::server::{By, Ending, Origin, Outcome, Prepared, Running};
 use tidegate::telemetry::{Counters, Record};
 use tokio::sync::mpsc;
 
@@ -33,14 +36,17 @@ impl Settings {
     /// Starts the proxy on a free port.
     pub fn start(self) -> Proxy {
         let (folder, certificate) = self.folder();
-        let loaded = tidegate::config::load(&folder.path("proxy.toml"));
-        let mut config = match loaded {
-            Ok(loaded) => loaded.config,
+        let file = folder.path("proxy.toml");
+        let Loaded {
+            mut config, text, ..
+        } = match tidegate::config::load(&file) {
+            Ok(loaded) => loaded,
             Err(refused) => panic!("{:#?}", refused.problems),
         };
         self.apply_to(&mut config);
         let env = |name: &str| (name == SECRET_NAME).then(|| SECRET.to_owned());
         let (prepared, _warnings) = Prepared::load(config, &env).expect("it would start");
+        let prepared = prepared.renewable(Origin::new(&file, Arc::new(env)), text);
         let (seen, records) = mpsc::unbounded_channel();
         let observer = move |record: &Record| {
             // A test that ended without reading the record has no use for it.
@@ -77,6 +83,18 @@ impl Proxy {
         let counters = &self.running.as_ref().expect("it runs").telemetry.counters;
         let counted = until(what, || Some(count(counters)).filter(|c| *c >= n)).await;
         assert_eq!(counted, n, "{what}");
+    }
+
+    /// Writes another configuration, and has it taken.
+    pub async fn reload(&self, settings: &Settings, apply: Option<Apply>) -> Outcome {
+        self.folder.write("proxy.toml", &settings.toml());
+        self.reload_as_it_is(apply).await
+    }
+
+    /// Has the configuration read again.
+    pub async fn reload_as_it_is(&self, apply: Option<Apply>) -> Outcome {
+        let reloads = &self.running.as_ref().expect("it runs").reloads;
+        within("a reload", reloads.ask(By::Signal, apply)).await
     }
 
     pub fn drain(&self) {

@@ -19,6 +19,7 @@ pub struct Settings {
     workers: usize,
     grace: &'static str,
     drain: &'static str,
+    server: String,
     limits: String,
     listener: String,
     tls: String,
@@ -42,6 +43,7 @@ pub fn proxy(upstream: SocketAddr) -> Settings {
         workers: 1,
         grace: "10s",
         drain: "spread = \"0s\"",
+        server: String::new(),
         limits: String::new(),
         listener: String::new(),
         tls: String::new(),
@@ -91,6 +93,12 @@ impl Settings {
     /// The keys of `[server] drain`, but for `grace`.
     pub fn drain(mut self, keys: &'static str) -> Self {
         self.drain = keys;
+        self
+    }
+
+    /// More keys of `[server]`.
+    pub fn server(mut self, keys: &str) -> Self {
+        self.server = keys.to_owned();
         self
     }
 
@@ -191,6 +199,7 @@ impl Settings {
             workers,
             grace,
             drain,
+            server,
             limits,
             listener,
             tls,
@@ -206,6 +215,7 @@ impl Settings {
 [server]
 workers = {workers}
 drain = {{ grace = "{grace}", {drain} }}
+{server}
 
 [[listener]]
 bind = "127.0.0.1:0"

@@ -1,0 +1,127 @@
+//! The doors of one worker: its sockets, and how connections come in there. They are opened,
+//! changed and shut while the others stay as they are.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::listener::{Accepted, BACKLOG, Listener};
+use crate::proxy::{self, Entrance, Worker};
+
+/// One listener of the configuration, for as long as it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Gate(pub(super) u64);
+
+/// One worker's part of one listener.
+pub(super) struct Door {
+    pub(super) gate: Gate,
+    /// `None`: it is open already.
+    pub(super) socket: Option<TcpListener>,
+    pub(super) manner: Manner,
+}
+
+/// How connections come in.
+#[derive(Clone)]
+pub(super) struct Manner {
+    pub(super) notsent_lowat: u32,
+    pub(super) entrance: Arc<Entrance>,
+}
+
+/// Those that are open.
+#[derive(Default)]
+pub(super) struct Doors(BTreeMap<Gate, Open>);
+
+/// One that is. When `manner` is dropped it is shut, after those who wait there were let in.
+struct Open {
+    manner: watch::Sender<Manner>,
+    attending: JoinHandle<()>,
+}
+
+impl Doors {
+    /// Opens and shuts what it takes to have these and no others. Connections that come from
+    /// now on come in as they say.
+    pub(super) fn set(&mut self, doors: Vec<Door>, worker: &Rc<Worker>) {
+        let wanted: Vec<Gate> = doors.iter().map(|door| door.gate).collect();
+        self.0.retain(|gate, _| wanted.contains(gate));
+        for Door {
+            gate,
+            socket,
+            manner,
+        } in doors
+        {
+            match (socket, self.0.get(&gate)) {
+                (Some(socket), _) => self.open(gate, socket, manner, worker),
+                // It lives as long as the door is open.
+                (None, Some(open)) => drop(open.manner.send_replace(manner)),
+                (None, None) => {}
+            }
+        }
+    }
+
+    /// Shuts all at once: the kernel refuses what comes now, unless another process has the
+    /// sockets, too, and serves those who wait.
+    pub(super) fn close(self) {
+        for open in self.0.into_values() {
+            open.attending.abort();
+        }
+    }
+
+    fn open(&mut self, gate: Gate, socket: TcpListener, manner: Manner, worker: &Rc<Worker>) {
+        match Listener::new(socket, manner.notsent_lowat) {
+            Ok(listener) => {
+                let (changes, manner) = watch::channel(manner);
+                let attending = attend(listener, manner, Rc::clone(worker));
+                let open = Open {
+                    manner: changes,
+                    attending: tokio::task::spawn_local(attending),
+                };
+                self.0.insert(gate, open);
+            }
+            Err(error) => tracing::error!(%error, "a worker cannot listen"),
+        }
+    }
+}
+
+/// Lets connections in until the door is shut.
+async fn attend(mut listener: Listener, mut manner: watch::Receiver<Manner>, worker: Rc<Worker>) {
+    let mut current = manner.borrow().clone();
+    loop {
+        // A change first: nobody comes in as it was before, who came after it.
+        tokio::select! {
+            biased;
+            changed = manner.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                current = manner.borrow_and_update().clone();
+                listener.set_notsent_lowat(current.notsent_lowat);
+            }
+            accepted = listener.accept() => let_in(accepted, &current, &worker),
+        }
+    }
+    // Those whom the kernel has let in already would hear a reset.
+    for _ in 0..BACKLOG {
+        tokio::select! {
+            biased;
+            accepted = listener.accept() => let_in(accepted, &current, &worker),
+            () = std::future::ready(()) => return,
+        }
+    }
+}
+
+fn let_in(accepted: std::io::Result<Accepted>, manner: &Manner, worker: &Rc<Worker>) {
+    match accepted {
+        Ok(accepted) => {
+            let entrance = Arc::clone(&manner.entrance);
+            tokio::task::spawn_local(proxy::serve(Rc::clone(worker), accepted, entrance));
+        }
+        Err(error) => {
+            worker.telemetry.counters.accept_errors.add();
+            tracing::debug!(%error, "accept failed");
+        }
+    }
+}
