@@ -265,6 +265,11 @@ impl Authenticator {
         })
     }
 
+    /// Whether clients are asked for a token.
+    pub fn asks(&self) -> bool {
+        matches!(self.0, Method::Token(_))
+    }
+
     /// How long a token may wait for its issuer's keys: until they may be read again, and
     /// have been.
     pub fn patience(&self) -> Duration {

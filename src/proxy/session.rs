@@ -232,10 +232,13 @@ impl Running {
     }
 
     /// A new token in place of the one that admitted the session, which goes on meanwhile and
-    /// may end. What the upstream was told of the older one stands.
+    /// may end. What the upstream was told of the older one stands. It is judged by the keys
+    /// that are in force now: issuers change theirs while sessions go on.
     async fn renew(&mut self, relay: &mut SessionRelay, token: String) -> TokenVerdict {
-        let snapshot = Rc::clone(&self.held.snapshot);
-        let Some(authenticator) = snapshot.authenticator(self.index) else {
+        let (now, born) = (self.held.worker.snapshot(), Rc::clone(&self.held.snapshot));
+        let route = born.route(self.index);
+        let renewer = route.and_then(|route| now.renewer(&route.name));
+        let Some(authenticator) = renewer.or_else(|| born.authenticator(self.index)) else {
             return TokenVerdict::Refused;
         };
         let older = self.bearer.as_ref().map(|bearer| Rc::clone(&bearer.handle));

@@ -188,6 +188,14 @@ impl Snapshot {
         self.shared.authenticators.get(route)
     }
 
+    /// Who judges a new token for a session of a route with this name; `None`: there is no
+    /// such route, or it asks for none.
+    pub(super) fn renewer(&self, route: &str) -> Option<&Authenticator> {
+        let mut routes = self.shared.config.routes.iter();
+        let index = routes.position(|known| known.name == route)?;
+        self.authenticator(index).filter(|known| known.asks())
+    }
+
     pub(super) fn upstream_of(&self, route: usize) -> Option<&Upstream> {
         let route = self.route(route)?;
         self.upstreams.get(route.upstream).map(Rc::as_ref)

@@ -9,7 +9,7 @@ use crate::auth::Authenticator;
 use crate::auth::jwt::Verifier;
 use crate::auth::key_sets::{KeySets, Roots};
 use crate::config::problem::{Named, Problem};
-use crate::config::{Auth, Config, Line, Revocation, Tls};
+use crate::config::{Admin, Auth, Config, Line, Revocation, Tls};
 use crate::proxy::Shared;
 use crate::proxy::granting::{self, Grants};
 use crate::revocation::{Keeper, Tokens};
@@ -58,6 +58,7 @@ impl Prepared {
         before: Option<&Self>,
     ) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
         let held_back = before.map(|before| before.hold_back(&mut config));
+        let held_back = held_back.unwrap_or_default();
         let files = Files::read(config.files());
         let before = before.map(|before| Before {
             prepared: before,
@@ -82,9 +83,12 @@ impl Prepared {
             })
             .ok();
         let token = config.admin.as_ref().and_then(|admin| admin.token.as_ref());
-        let admin_token = token
-            .and_then(|token| keep(Token::load(token, env), &mut problems))
-            .map(Arc::new);
+        let admin_token = match &before {
+            Some(before) if held_back.contains(&"admin") => before.prepared.admin_token.clone(),
+            _ => token
+                .and_then(|token| keep(Token::load(token, env), &mut problems))
+                .map(Arc::new),
+        };
         let revocations = match &before {
             Some(before) => Some(Arc::clone(&before.prepared.revocations)),
             None => load_revocations(&config, &mut problems),
@@ -100,7 +104,7 @@ impl Prepared {
                     key_sets,
                     refreshers,
                     files,
-                    held_back: held_back.unwrap_or_default(),
+                    held_back,
                     origin: None,
                     shared: Shared {
                         config: Arc::new(config),
@@ -128,16 +132,11 @@ impl Prepared {
             config.server.workers = now.server.workers;
             held_back.push("server.workers");
         }
-        match (&mut config.admin, &now.admin) {
-            (Some(next), Some(now)) if next.bind != now.bind => {
-                next.bind = now.bind;
-                held_back.push("admin.bind");
-            }
-            (Some(_), Some(_)) | (None, None) => {}
-            (next, now) => {
-                next.clone_from(now);
-                held_back.push("admin");
-            }
+        let bind = |admin: &Option<Admin>| admin.as_ref().map(|admin| admin.bind);
+        if bind(&config.admin) != bind(&now.admin) {
+            // With its token: what one address needs another may not.
+            config.admin.clone_from(&now.admin);
+            held_back.push("admin");
         }
         let placeless = |revocation: &Revocation| Revocation {
             line: Line(0),

@@ -186,15 +186,21 @@ impl Reloader {
             Ok(planned) => planned,
             Err(error) => return Outcome::unbound(&chain(&error)),
         };
-        course.read(std::mem::take(&mut next.refreshers));
+        let refreshers = std::mem::take(&mut next.refreshers);
+        let new: Vec<_> = refreshers
+            .iter()
+            .map(|new| Arc::clone(new.keys()))
+            .collect();
+        course.read(refreshers);
         // So that nobody is turned away for keys that come in a moment.
         let ready = async {
-            for keys in next.key_sets.iter() {
+            for keys in &new {
                 keys.ready().await;
             }
         };
         // Whoever comes after that waits for them, as at the start.
         let _ = timeout(PATIENCE, ready).await;
+        drop(new);
         let apply = match by {
             By::Files => Apply::New,
             _ => apply.unwrap_or(config.server.reload.apply),

@@ -4,6 +4,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use futures_util::SinkExt;
 use serde_json::Value;
 use tidegate::config::Apply;
 use tidegate::proto::cause::Cause;
@@ -18,7 +19,7 @@ use crate::support::key_server::{Behaviour, KeyServer};
 use crate::support::raw::write;
 use crate::support::service::service;
 use crate::support::settings::{ORIGIN, Settings, proxy};
-use crate::support::token::{good, message};
+use crate::support::token::{AUDIENCE, ISSUER, good, good_claims, message, signed};
 use crate::support::upstream::{Echo, echo, switching, upstream};
 use crate::support::{until, within};
 
@@ -287,7 +288,7 @@ async fn what_cannot_change_while_it_runs_is_held_back_and_named() {
         let held_back = &json(&answered.body)["after_restart"];
         assert_eq!(
             *held_back,
-            serde_json::json!(["server.workers", "admin.bind", "revocation"])
+            serde_json::json!(["server.workers", "admin", "revocation"])
         );
     }
     // The rest counts at once.
@@ -302,6 +303,28 @@ fn proxy_with_other_process(upstream: &Echo) -> Settings {
         .workers(2)
         .more("[admin]\nbind = \"[::1]:0\"\n[revocation]\nmax_entries = 5\n")
         .section("limits", "max_frame_size = \"100B\"")
+}
+
+/// A token that is asked for at one address is not forgotten for another that needs none.
+#[tokio::test]
+async fn an_admin_address_that_cannot_move_keeps_its_token() {
+    let upstream = echo().await;
+    let at = |bind: &str, token: &str| {
+        proxy(upstream.address)
+            .more(&format!("[admin]\nbind = \"{bind}:0\"\n{token}"))
+            .file("a.token", "the-first-token-of-the-admin-address\n")
+    };
+    let proxy = at("127.0.0.1", "token = { file = \"a.token\" }\n").start();
+    let admin = proxy.admin.expect("an admin address");
+    // Even where its file is gone.
+    fs::remove_file(proxy.path("a.token")).expect("it was there");
+    let outcome = proxy.reload(&at("127.0.0.2", ""), None).await;
+    let Outcome::Reloaded(reloaded) = &outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(reloaded.held_back, ["admin"]);
+    assert_eq!(post(admin, "/reload").await.status(), 401);
+    proxy.stop().await;
 }
 
 #[tokio::test]
@@ -387,6 +410,93 @@ async fn a_renewed_certificate_is_served_by_itself_and_half_a_pair_is_not() {
     client.echoes("still here").await;
     drop(client);
     program.stop().await;
+}
+
+#[tokio::test]
+async fn files_that_are_not_watched_are_taken_when_somebody_asks() {
+    let upstream = echo().await;
+    let program = edge(&upstream, 200)
+        .server("reload = { watch = false }")
+        .spawn()
+        .await;
+    let renewed = program.folder.certificate("localhost", &["localhost"]);
+    let renewed = Entrance::new(program.entrance.address, renewed);
+    assert!(is_trusted(&program.entrance).await);
+    program.signal("HUP");
+    let reloaded = program.said("reloaded").await;
+    assert_eq!(reloaded["by"], "SIGHUP");
+    assert_eq!(reloaded["keys_changed"], 0);
+    assert_eq!(reloaded["files_changed"], 2);
+    assert!(is_trusted(&renewed).await && !is_trusted(&program.entrance).await);
+    program.stop().await;
+}
+
+#[tokio::test]
+async fn a_renewed_key_verifies_those_who_come_and_those_who_refresh() {
+    const OLD: &str = "an issuer's own secret of thirty-two bytes, the old one";
+    const NEW: &str = "an issuer's own secret of thirty-two bytes, the new one";
+    let upstream = echo().await;
+    let jwt = format!(
+        "refresh = {{ field = \"/type\", equals = \"refresh\", token_field = \"/token\", \
+         reply = \"refreshed\" }}\njwt = {{ algorithms = [\"HS256\"], \
+         key = {{ file = \"issuer.secret\" }}, issuer = \"{ISSUER}\", audience = [\"{AUDIENCE}\"] }}"
+    );
+    let proxy = proxy(upstream.address)
+        .auth_of_issuers("method = \"first-message\"\ntoken_field = \"/token\"", &jwt)
+        .file("issuer.secret", OLD)
+        .start();
+    let refresh = |secret: &str| {
+        let token = signed(&good_claims(), secret);
+        serde_json::json!({ "type": "refresh", "token": token }).to_string()
+    };
+    let opened = async |secret: &str| {
+        let mut client = proxy.entrance.open().await;
+        client.send(message(&signed(&good_claims(), secret))).await;
+        client
+    };
+    let (mut stays, mut late) = (opened(OLD).await, opened(OLD).await);
+    stays.echoes("hello").await;
+    late.echoes("hello").await;
+    fs::write(proxy.path("issuer.secret"), NEW).expect("written");
+    // Nobody asks for it: the file is watched.
+    let taken = async {
+        loop {
+            let mut client = opened(NEW).await;
+            // Where the token was refused, this may come too late.
+            let _ = client.0.send("hello".into()).await;
+            if client.try_next().await.is_ok_and(|heard| heard.is_text()) {
+                return;
+            }
+        }
+    };
+    within("the key is taken", taken).await;
+    stays.send(refresh(NEW)).await;
+    assert_eq!(stays.text().await, "refreshed");
+    stays.echoes("still here").await;
+    late.send(refresh(OLD)).await;
+    assert_eq!(late.closed().await.0, 3000);
+    assert_eq!(opened(OLD).await.closed().await.0, 3000);
+    drop(stays);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_of_keys_that_comes_back_is_read_anew() {
+    let (upstream, issuer) = (echo().await, Issuer::new(&["a"]));
+    let server = KeyServer::start(Behaviour::Publishes(issuer.publishes(&["a"]))).await;
+    let rule = rule(&server.jwks());
+    let settings = || proxy(upstream.address).issuers(&rule).more(ADMIN);
+    let proxy = settings().start();
+    server.until_asked(1).await;
+    changed(&proxy.reload(&edge(&upstream, 200), None).await);
+    // Named again it is read again, as if it were new.
+    changed(&proxy.reload(&settings(), None).await);
+    assert_eq!(server.asked(), 2);
+    let mut client = proxy.entrance.open().await;
+    client.send(message(&issuer.token("a"))).await;
+    client.echoes("hello").await;
+    drop(client);
+    proxy.stop().await;
 }
 
 #[tokio::test]
