@@ -9,6 +9,7 @@ mod authorize;
 mod bearers;
 pub mod granting;
 mod judging;
+mod redialing;
 mod session;
 pub mod web_client;
 mod worker;
@@ -228,8 +229,13 @@ async fn open(
                 fields: connected.set_cookies.clone(),
             };
             if let Some(opened) = answer(&held, client, accept).await {
+                let holds = held.snapshot.outlives_upstream(index);
+                if holds {
+                    pending.handle_connected(&connected);
+                }
                 let ready = Ready {
-                    id: pending.dial.request_id,
+                    id: pending.dial.request_id.clone(),
+                    kept: holds.then_some(pending),
                     bearer,
                     place,
                     admitted,

@@ -204,6 +204,11 @@ where
         self.upstream = Some(Leg::new(upstream, early));
     }
 
+    /// Drops what there is of the upstream leg.
+    pub fn disconnect(&mut self) {
+        self.upstream = None;
+    }
+
     /// The session, to answer its events.
     pub const fn session_mut(&mut self) -> &mut Session {
         &mut self.session

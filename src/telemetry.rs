@@ -99,6 +99,10 @@ pub struct Counters {
     pub rejected: Counter,
     /// Sessions begun: a 101 was sent.
     pub sessions: Counter,
+    /// Upstream legs that were lost while their client stayed.
+    pub held: Counter,
+    /// Those of them in whose place another came.
+    pub resumed: Counter,
     /// Sessions whose end was the upstream's fault, or ours.
     pub sessions_failed: Counter,
     /// Sessions that ended, for whatever cause.
@@ -197,6 +201,8 @@ impl Telemetry {
             no_request = counters.no_request.get(),
             rejected = counters.rejected.get(),
             sessions = counters.sessions.get(),
+            held = counters.held.get(),
+            resumed = counters.resumed.get(),
             sessions_failed = counters.sessions_failed.get(),
             "counts since the start"
         );
@@ -236,6 +242,8 @@ fn write(record: &Record) {
         messages_from_upstream = upstream.messages,
         bytes_from_upstream = upstream.bytes,
         dropped_from_upstream = upstream.dropped,
+        held = summary.holds.times,
+        held_ms = millis(summary.holds.time),
         peak_buffered_from_client = peaks.downstream,
         peak_buffered_from_upstream = peaks.upstream,
         heartbeats = Some(summary.heartbeats).filter(|heartbeats| *heartbeats > 0),

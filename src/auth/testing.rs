@@ -171,6 +171,7 @@ fn policy() -> Policy {
             max_lifetime: None,
             heartbeat: None,
         },
+        hold: None,
         close_timeout: second,
     }
 }

@@ -3,7 +3,7 @@
 
 pub mod authorize;
 mod expiry;
-mod first_message;
+pub(super) mod first_message;
 pub(super) mod fits;
 pub mod identity;
 mod jwt;

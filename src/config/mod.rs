@@ -15,6 +15,7 @@ mod drain;
 mod file;
 mod files;
 mod headers;
+mod hold;
 pub mod identity;
 mod keepalive;
 mod listener;
@@ -48,6 +49,7 @@ pub use crate::config::auth::identity::SignedIdentity;
 pub use crate::config::drain::Drain;
 use crate::config::drain::Readiness;
 use crate::config::file::{Reading, Section};
+pub use crate::config::hold::Dials;
 use crate::config::identity::Identity;
 use crate::config::problem::{Loaded, Problem, Refused};
 pub use crate::config::reload::{Apply, Reload};
@@ -341,6 +343,8 @@ pub struct Upstream {
     pub dial_timeout: Duration,
     /// From the connect to the end of the answer's head.
     pub handshake_timeout: Duration,
+    /// How fast held sessions come back; `None`: as fast as they like.
+    pub dials: Option<Dials>,
 }
 
 /// One `ws://` address of an upstream.

@@ -11,7 +11,7 @@ use crate::config::file::Section;
 use crate::config::rule::Tokens;
 use crate::config::value::{checked, duration, flag, text};
 use crate::config::{
-    Auth, HostPattern, Line, PathPattern, Route, RouteAdmission, admission, auth, headers,
+    Auth, HostPattern, Line, PathPattern, Route, RouteAdmission, admission, auth, headers, hold,
     keepalive, names, policy, rule,
 };
 use crate::proto::limits::Limits;
@@ -104,6 +104,7 @@ fn route(
     let keepalive = section
         .section_or_empty("keepalive")
         .and_then(|section| keepalive::keepalive(section, &limits));
+    let hold = hold::hold(&mut section);
     let refresh = auth.as_mut().ok().and_then(|auth| auth.refresh.take());
     let inspection = rule::inspection(&mut section, refresh, tokens, &limits);
     section.done();
@@ -139,6 +140,7 @@ fn route(
             limits: limits?,
             backpressure: backpressure?,
             keepalive: keepalive?,
+            hold: hold?,
             close_timeout: close_timeout?.value,
         }),
         line,

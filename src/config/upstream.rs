@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::config::answer::Reported;
 use crate::config::file::Section;
+use crate::config::hold;
 use crate::config::names;
 use crate::config::url::{host_and_port, split_authority};
 use crate::config::value::{checked, duration};
@@ -73,12 +74,14 @@ fn upstream(
     let endpoints = endpoints(&mut section);
     let dial_timeout = section.or("dial_timeout", duration(TIMES), DIAL_TIMEOUT);
     let handshake_timeout = section.or("handshake_timeout", duration(TIMES), HANDSHAKE_TIMEOUT);
+    let dials = hold::dials(&mut section);
     section.done();
     Ok(Upstream {
         name: name?,
         endpoints: endpoints?,
         dial_timeout: dial_timeout?.value,
         handshake_timeout: handshake_timeout?.value,
+        dials: dials?,
     })
 }
 

@@ -94,6 +94,15 @@ pub enum DialFailure {
     Refused,
 }
 
+/// How an upstream leg was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// Its connection ended, or broke, without a Close.
+    Vanished,
+    /// The upstream closed with a code that sessions of the route outlive.
+    Closed(CloseCode),
+}
+
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -140,6 +149,8 @@ pub enum Cause {
     DialFailed(DialFailure),
     /// A peer did not answer a ping of the edge's in time.
     PongMissing(Side),
+    /// The upstream leg was lost, and no other could be had for as long as the client was held.
+    HoldOver(Lost),
     /// No data frame for the idle timeout.
     Idle,
     /// The session reached its maximum lifetime.
@@ -174,7 +185,7 @@ impl Cause {
             | Self::MessageRefused(_)
             | Self::QuotaExceeded(_)
             | Self::SlowConsumer => Some(Side::Downstream),
-            Self::DialFailed(_) => Some(Side::Upstream),
+            Self::DialFailed(_) | Self::HoldOver(_) => Some(Side::Upstream),
             Self::AdmissionUnavailable
             | Self::RouteFull
             | Self::Idle
@@ -221,12 +232,14 @@ impl Cause {
             Self::Drained => (CloseCode::SERVICE_RESTART, "restarting"),
             Self::Internal => (CloseCode::INTERNAL_ERROR, ""),
             // Nobody is left to hear it.
-            Self::Vanished(_) | Self::DialFailed(_) => OVER,
+            Self::Vanished(_) | Self::DialFailed(_) | Self::HoldOver(_) => OVER,
         };
         let downstream = match self {
-            Self::DialFailed(DialFailure::Unreachable) => {
+            Self::DialFailed(DialFailure::Unreachable) | Self::HoldOver(Lost::Vanished) => {
                 (CloseCode::TRY_AGAIN_LATER, "upstream unavailable")
             }
+            // What the client would have heard at once.
+            Self::HoldOver(Lost::Closed(code)) => (code, "upstream unavailable"),
             _ if self.side() == Some(Side::Upstream) => match self {
                 Self::Closed { .. } => to_fault,
                 _ => (CloseCode::BAD_GATEWAY, "upstream failed"),
@@ -272,6 +285,7 @@ impl Cause {
             Self::DialFailed(DialFailure::Unreachable) => "upstream_unreachable",
             Self::DialFailed(DialFailure::TimedOut) => "upstream_timed_out",
             Self::DialFailed(DialFailure::Refused) => "upstream_refused",
+            Self::HoldOver(_) => "hold_over",
             Self::PongMissing(_) => "pong_missing",
             Self::Idle => "idle",
             Self::LifetimeOver => "lifetime_over",
@@ -343,6 +357,12 @@ mod tests {
             (Cause::DialFailed(DialFailure::Unreachable), 1013, 1001),
             (Cause::DialFailed(DialFailure::TimedOut), 1014, 1001),
             (Cause::DialFailed(DialFailure::Refused), 1014, 1001),
+            (Cause::HoldOver(Lost::Vanished), 1013, 1001),
+            (
+                Cause::HoldOver(Lost::Closed(CloseCode::SERVICE_RESTART)),
+                1012,
+                1001,
+            ),
             (Cause::PongMissing(D), 3008, 1001),
             (Cause::PongMissing(U), 1014, 3008),
             (Cause::Idle, 3008, 1001),

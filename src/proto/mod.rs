@@ -44,6 +44,7 @@ pub mod origin;
 pub mod pipe;
 pub mod policy;
 pub mod proxy_header;
+pub mod replay;
 pub mod rule;
 pub mod seed;
 pub mod session;

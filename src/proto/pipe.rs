@@ -197,19 +197,56 @@ impl Pipe {
             return;
         }
         let mut storage = Vec::with_capacity(self.filled - self.sent + frames.len());
-        storage.extend_from_slice(
-            self.storage
-                .get(self.sent..self.admitted)
-                .unwrap_or_default(),
-        );
+        storage.extend_from_slice(self.unsent());
         storage.extend_from_slice(frames);
         let admitted = storage.len();
         storage.extend_from_slice(self.unjudged());
+        self.boundary = Some(admitted);
+        self.replace(storage, admitted);
+    }
+
+    /// Puts bytes that are already judged before all that waits; `whole` is the last end of a
+    /// frame in them, and what waits goes on where they end.
+    pub fn push_front(&mut self, bytes: &[u8], whole: usize) {
+        let mut storage = Vec::with_capacity(self.filled - self.sent + bytes.len());
+        storage.extend_from_slice(bytes);
+        storage.extend_from_slice(self.unsent());
+        let admitted = storage.len();
+        storage.extend_from_slice(self.unjudged());
+        let boundary = self.boundary.map(|end| end - self.sent + bytes.len());
+        self.boundary = Some(boundary.unwrap_or(whole));
+        self.replace(storage, admitted);
+    }
+
+    /// The sink is gone, and another will take its place: forgets the next `n` bytes that it
+    /// did not take, and what its socket may not have. `behind` is where the rest begins.
+    pub fn restart(&mut self, n: usize, behind: Ends) {
+        self.sent = (self.sent + n).min(self.admitted);
+        self.held = 0;
+        if self.boundary.is_none_or(|end| end < self.sent) {
+            self.boundary = match behind {
+                Ends::Frame => Some(self.sent),
+                Ends::Inside => None,
+            };
+        }
+        self.reset_if_empty();
+    }
+
+    /// Holds more or less from here on. What is there stays.
+    pub fn set_watermarks(&mut self, watermarks: Watermarks) {
+        self.watermarks = watermarks;
+        // A large rest stays where it is, so there must be room to read more behind it.
+        if !self.lent && self.filled - self.sent >= SMALL_REST {
+            let len = watermarks.high.max(self.storage.len());
+            self.storage.resize(len, 0);
+        }
+    }
+
+    fn replace(&mut self, mut storage: Vec<u8>, admitted: usize) {
         self.filled = storage.len();
         self.sent = 0;
         self.admitted = admitted;
         self.judged = admitted;
-        self.boundary = Some(admitted);
         if self.lent {
             // The scratch goes back to the worker, so it is kept and grown if need be.
             let len = self.storage.len().max(storage.len());

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::proto::close::CloseCode;
 use crate::proto::limits::Limits;
 use crate::proto::rule::Inspection;
 
@@ -94,6 +95,37 @@ pub struct ExpiryNotice {
     pub message: String,
 }
 
+/// How a session outlives its upstream leg: the client stays, and another leg takes the place
+/// of the lost one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// From the loss of the leg to the end of the session, unless another is there before.
+    pub max_hold: Duration,
+    /// Bytes of the client's that wait for the new leg; beyond, the client is not read.
+    pub buffer: usize,
+    /// The codes of an upstream's Close that the session outlives.
+    pub close_codes: Vec<CloseCode>,
+    /// The pauses before the dials.
+    pub backoff: Backoff,
+    /// So many of the client's first messages are said again to a new leg.
+    pub replay_messages: u32,
+    /// Bytes of all of them together; a session in which they are more is not held.
+    pub replay_buffer: usize,
+    /// Text for the client when the leg is lost.
+    pub notice: Option<String>,
+    /// Text for the client when another is there.
+    pub resume_notice: Option<String>,
+}
+
+/// Exponential, with full jitter: a pause is anything from nothing to a ceiling that doubles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// The first ceiling.
+    pub first: Duration,
+    /// The highest.
+    pub max: Duration,
+}
+
 /// Everything a session obeys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -109,6 +141,8 @@ pub struct Policy {
     pub backpressure: Backpressure,
     /// Pings, idleness, lifetime.
     pub keepalive: Keepalive,
+    /// `None`: a session ends with its upstream leg.
+    pub hold: Option<Hold>,
     /// How long the closing handshake may take before the connection is aborted.
     pub close_timeout: Duration,
 }

@@ -27,6 +27,8 @@ pub enum Use {
     UpstreamMark,
     /// A masking key.
     Mask,
+    /// The pause before the next dial to an upstream that was lost.
+    Redial,
 }
 
 impl Seed {
@@ -52,7 +54,8 @@ impl Seed {
         span.saturating_sub(self.part_of(span / 10, what, n))
     }
 
-    fn part_of(self, span: Duration, what: Use, n: u32) -> Duration {
+    /// From nothing to all of `span`.
+    pub fn part_of(self, span: Duration, what: Use, n: u32) -> Duration {
         let [a, b, c, d, ..] = self.draw(what, n).to_le_bytes();
         let drawn = u32::from_le_bytes([a, b, c, d]);
         span.mul_f64(f64::from(drawn) / f64::from(u32::MAX))

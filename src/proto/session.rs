@@ -1,11 +1,14 @@
 //! One session: composes the frame rules, the limits and the two pipes into phases.
 //!
 //! `AwaitToken → AwaitVerdict → AwaitUpstream → Relaying → Closing → Ended`; a session
-//! whose request head was enough starts at `Relaying`. Touches no socket, reads no clock.
+//! whose request head was enough starts at `Relaying`, and one that outlives its upstream is
+//! `Holding` until it relays again. Touches no socket, reads no clock.
 //! The order of calls is in the documentation of [`proto`](crate::proto).
 
+mod admitting;
 mod closing;
 mod deciding;
+mod holding;
 mod input;
 mod inspecting;
 mod judging;
@@ -20,6 +23,8 @@ mod timing;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use self::holding::Holds;
+use self::holding::{Holding, Resumable};
 pub use self::input::Tally;
 use self::input::{Input, Mode};
 use self::inspecting::Inspector;
@@ -29,8 +34,7 @@ use self::life::{Life, Saying};
 pub use self::pinging::RoundTrip;
 pub use self::summary::Summary;
 use self::timing::Timers;
-use crate::proto::cause::{Cause, DialFailure};
-use crate::proto::frame::{OpCode, encode_frame};
+use crate::proto::cause::{Cause, Lost};
 use crate::proto::limits::Meter;
 use crate::proto::pipe::Pipe;
 use crate::proto::policy::Policy;
@@ -60,6 +64,9 @@ pub enum Event {
     VerifyRefresh(Masked),
     /// The token is good: dial, then call [`Session::handle_dialed`].
     Dial,
+    /// The upstream leg is lost and the client stays: drop what is left of it, dial again, then
+    /// call [`Session::handle_redialed`]. The session goes on meanwhile, and may end.
+    Redial,
     /// Everything is over: drop both connections.
     Ended,
 }
@@ -92,6 +99,8 @@ enum Phase {
         first_message: Masked,
     },
     Relaying,
+    /// Boxed, since it is rare.
+    Holding(Box<Holding>),
     Closing(Closing),
     Ended(Cause),
 }
@@ -130,6 +139,8 @@ pub struct Session {
     inspector: Option<Box<Inspector>>,
     /// What is kept of the token; nothing where there is none, or nothing to keep.
     life: Option<Box<Life>>,
+    /// What is kept of the upstream leg's stream, where the session can outlive it.
+    resumable: Option<Box<Resumable>>,
     /// At most one: a newer replaces it.
     saying: Option<Box<Saying>>,
     event: Option<Event>,
@@ -174,10 +185,11 @@ impl Session {
 
     /// `from` will send nothing more.
     pub fn handle_eof(&mut self, from: Side, now: Instant) {
-        let leg = &mut self.legs[from];
-        if leg.eof {
+        let leg = &self.legs[from];
+        if leg.eof || (!leg.closed && self.outlives(from, now)) {
             return;
         }
+        let leg = &mut self.legs[from];
         leg.eof = true;
         if !leg.closed {
             self.handle_vanished(from, now);
@@ -187,13 +199,19 @@ impl Session {
 
     /// The connection of `side` is broken: nothing comes, nothing goes.
     pub fn handle_reset(&mut self, side: Side, now: Instant) {
-        if self.legs[side].gone {
+        if self.legs[side].gone || self.outlives(side, now) {
             return;
         }
         self.legs[side].handle_gone();
         self.pipes[side.other()].discard_unsent();
         self.handle_vanished(side, now);
         self.check_ended();
+    }
+
+    /// Whether the connection of `side` may break without the session: then it does not matter
+    /// any more, or another takes its place.
+    fn outlives(&mut self, side: Side, now: Instant) -> bool {
+        side == Side::Upstream && (self.is_holding() || self.hold_if_possible(Lost::Vanished, now))
     }
 
     /// What `to` should be sent next. Empty: nothing.
@@ -203,8 +221,9 @@ impl Session {
             return &[];
         }
         match &leg.slot {
-            Some(slot) if slot.is_begun() || pipe.is_sent_to_boundary() => slot.rest(),
+            Some(slot) if leg.sends_slot(pipe) => slot.rest(),
             Some(_) => pipe.unsent_to_boundary(),
+            None if !leg.connected => &[],
             None if matches!(leg.close, CloseOut::Taken | CloseOut::Sent) => &[],
             None => pipe.unsent(),
         }
@@ -216,13 +235,17 @@ impl Session {
         let leg = &mut self.legs[to];
         leg.blocked = false;
         leg.stall = None;
-        match &leg.slot {
-            Some(slot) if slot.is_begun() || self.pipes[from].is_sent_to_boundary() => {
+        match leg.sends_slot(&self.pipes[from]) {
+            true => {
                 if leg.handle_slot_sent(n) == Some(SlotKind::Ping) {
                     self.handle_ping_sent(to, now);
                 }
             }
-            _ => {
+            false => {
+                if let (Side::Upstream, Some(resumable)) = (to, &mut self.resumable) {
+                    let sent = self.pipes[from].unsent().get(..n).unwrap_or_default();
+                    resumable.replay.handle_sent(sent);
+                }
                 self.pipes[from].handle_sent(n);
                 if leg.close == CloseOut::Queued
                     && leg.slot.is_none()
@@ -258,8 +281,10 @@ impl Session {
     pub fn handle_blocked(&mut self, to: Side, now: Instant) {
         let stall_timeout = self.policy.backpressure.stall_timeout;
         let leg = &mut self.legs[to];
-        leg.blocked = true;
-        leg.stall.get_or_insert(now + stall_timeout);
+        if leg.connected {
+            leg.blocked = true;
+            leg.stall.get_or_insert(now + stall_timeout);
+        }
     }
 
     /// Whether the writing half of `to` should be shut down now; then call
@@ -277,72 +302,14 @@ impl Session {
         self.check_ended();
     }
 
-    /// The token was looked at.
-    pub fn handle_token(&mut self, verdict: TokenVerdict, now: Instant) {
-        let Phase::AwaitVerdict { first_message } = &mut self.phase else {
-            return;
-        };
-        match verdict {
-            TokenVerdict::Refused => self.fail(Cause::TokenRefused, now),
-            TokenVerdict::Forbidden => self.fail(Cause::AdmissionForbidden, now),
-            TokenVerdict::Unavailable => self.fail(Cause::AdmissionUnavailable, now),
-            TokenVerdict::RouteFull => self.fail(Cause::RouteFull, now),
-            TokenVerdict::SubjectFull => self.fail(Cause::SubjectFull, now),
-            TokenVerdict::Admitted(admitted) => {
-                let Masked(first_message) = std::mem::take(first_message);
-                self.keep(admitted);
-                match self.judge_forwarded(first_message, now) {
-                    Ok(first_message) => {
-                        let first_message = Masked(first_message);
-                        self.phase = Phase::AwaitUpstream { first_message };
-                        self.event = Some(Event::Dial);
-                    }
-                    Err(cause) => self.fail(cause, now),
-                }
-            }
-        }
-    }
-
-    /// The upstream leg is there, or cannot be had.
-    pub fn handle_dialed(&mut self, dialed: Result<(), DialFailure>, now: Instant) {
-        let Phase::AwaitUpstream { first_message } = &mut self.phase else {
-            return;
-        };
-        if let Err(failure) = dialed {
-            self.fail(Cause::DialFailed(failure), now);
-            return;
-        }
-        let Masked(first_message) = std::mem::take(first_message);
-        self.phase = Phase::Relaying;
-        self.legs.upstream = Leg::new(true);
-        self.inputs.downstream.mode = Mode::Relay;
-        self.timers
-            .handle_relaying(&self.policy.keepalive, self.mask_keys.seed, now);
-        let policy = Arc::clone(&self.policy);
-        if let Some(first) = &policy.first_message {
-            if !first_message.is_empty() {
-                let key = Some(self.mask_keys.first_message);
-                let frame = encode_frame(OpCode::Text, key, first_message.as_bytes());
-                self.pipes.downstream.push(&frame);
-            }
-            if let Some(reply) = &first.reply {
-                let frame = encode_frame(OpCode::Text, None, reply.as_bytes());
-                self.pipes.upstream.push(&frame);
-            }
-        }
-        self.say_if_possible();
-        // What came behind the first message waited unjudged.
-        self.judge(Side::Downstream, now);
-    }
-
     /// The process drains: ends the session at the next boundary of each leg.
     pub fn handle_drain(&mut self, now: Instant) {
         self.fail(Cause::Drained, now);
     }
 
     /// What the driver must do, if anything.
-    pub const fn poll_event(&mut self) -> Option<Event> {
-        self.event.take()
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.event.take().or_else(|| self.poll_redial())
     }
 
     /// Whether the session is over.
@@ -361,7 +328,11 @@ impl Session {
 
     /// Memory that the session owns for bytes on their way. An idle session owns none.
     pub fn owned_memory(&self) -> usize {
-        self.pipes.downstream.owned() + self.pipes.upstream.owned() + self.held_memory()
+        let resumable = self.resumable.as_ref();
+        self.pipes.downstream.owned()
+            + self.pipes.upstream.owned()
+            + self.held_memory()
+            + resumable.map_or(0, |resumable| resumable.owned())
     }
 }
 

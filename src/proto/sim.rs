@@ -84,6 +84,7 @@ pub fn policy() -> Policy {
             max_lifetime: None,
             heartbeat: None,
         },
+        hold: None,
         close_timeout: Duration::from_secs(5),
     }
 }
@@ -143,6 +144,39 @@ fn mask_of(from: Side) -> Option<[u8; 4]> {
     }
 }
 
+impl Wire {
+    fn new() -> Self {
+        Self {
+            to_edge: VecDeque::new(),
+            eof: false,
+            taken: Vec::new(),
+            capacity: usize::MAX,
+            shut: false,
+        }
+    }
+
+    /// See [`Sim::seen`].
+    pub fn seen(&self, to: Side) -> Vec<Seen> {
+        let mut bytes = &self.taken[..];
+        let mut seen = Vec::new();
+        while let Some((header, at)) = Header::decode(bytes, to.other()).expect("a legal header") {
+            let end = at + usize::try_from(header.len).unwrap();
+            if bytes.len() < end {
+                break;
+            }
+            let mut payload = bytes[at..end].to_vec();
+            apply_mask(&mut payload, header.mask.unwrap_or_default(), 0);
+            seen.push(Seen {
+                fin: header.fin,
+                opcode: header.opcode,
+                payload,
+            });
+            bytes = &bytes[end..];
+        }
+        seen
+    }
+}
+
 impl Sim {
     pub fn new(policy: Policy) -> Self {
         let now = Instant::now();
@@ -151,19 +185,12 @@ impl Sim {
             close: [5, 6, 7, 8],
             seed: SEED,
         };
-        let wire = || Wire {
-            to_edge: VecDeque::new(),
-            eof: false,
-            taken: Vec::new(),
-            capacity: usize::MAX,
-            shut: false,
-        };
         Self {
             session: Session::new(Arc::new(policy), keys, now),
             now,
             wires: Sides {
-                downstream: wire(),
-                upstream: wire(),
+                downstream: Wire::new(),
+                upstream: Wire::new(),
             },
             events: Vec::new(),
             slice: usize::MAX,
@@ -181,6 +208,29 @@ impl Sim {
     pub fn eof(&mut self, from: Side) {
         self.wires[from].eof = true;
         self.drive();
+    }
+
+    /// The connection of `side` breaks: what it sent and the edge did not read is gone.
+    pub fn reset(&mut self, side: Side) {
+        self.wires[side].to_edge.clear();
+        self.session.handle_reset(side, self.now);
+        self.drive();
+    }
+
+    /// A held session gets another upstream, which takes `capacity` bytes at first. Returns
+    /// what lay between the edge and the one before.
+    pub fn redialed(&mut self, capacity: usize) -> Wire {
+        let mut wire = Wire::new();
+        wire.capacity = capacity;
+        let before = std::mem::replace(&mut self.wires.upstream, wire);
+        let keys = MaskKeys {
+            first_message: [9, 8, 7, 6],
+            close: [5, 4, 3, 2],
+            seed: Seed(2),
+        };
+        self.session.handle_redialed(Ok(keys), self.now);
+        self.drive();
+        before
     }
 
     /// The peer on `to` takes `n` more bytes.
@@ -284,23 +334,7 @@ impl Sim {
     /// The frames that the peer on `to` has got so far. Panics on a broken stream; a frame
     /// cut off at the end is left out.
     pub fn seen(&self, to: Side) -> Vec<Seen> {
-        let mut bytes = &self.wires[to].taken[..];
-        let mut seen = Vec::new();
-        while let Some((header, at)) = Header::decode(bytes, to.other()).expect("a legal header") {
-            let end = at + usize::try_from(header.len).unwrap();
-            if bytes.len() < end {
-                break;
-            }
-            let mut payload = bytes[at..end].to_vec();
-            apply_mask(&mut payload, header.mask.unwrap_or_default(), 0);
-            seen.push(Seen {
-                fin: header.fin,
-                opcode: header.opcode,
-                payload,
-            });
-            bytes = &bytes[end..];
-        }
-        seen
+        self.wires[to].seen(to)
     }
 
     /// Bytes that the peer on `from` sent and the edge did not read.

@@ -23,6 +23,10 @@ pub(super) struct Pending {
     pub(super) dial: DialRequest,
     /// For the service that decides.
     pub(super) shown: Vec<Field>,
+    /// Where the upstream may be dialled again: whom the identity is signed for.
+    pub(super) admission: Option<Box<Admission>>,
+    /// The authority of the endpoint that the session is connected to.
+    pub(super) endpoint: Option<String>,
 }
 
 /// Asks and signs for all routes. Loaded once, shared by all workers.
@@ -137,7 +141,7 @@ impl Grants {
         let Some(route) = config.routes.get(index) else {
             return Ok(());
         };
-        let Pending { dial, shown } = pending;
+        let Pending { dial, shown, .. } = pending;
         let mapped = admission.headers.iter().map(|(name, value)| Field {
             name: name.clone(),
             value: value.clone().into_bytes(),
@@ -159,6 +163,30 @@ impl Grants {
         }
         let identity = self.identity(config, route, admission, &dial.request_id)?;
         dial.mapped.extend(identity);
+        if route.policy.hold.is_some() && route.identity.is_some() {
+            pending.admission = Some(Box::new(admission.clone()));
+        }
+        Ok(())
+    }
+
+    /// Gives what the upstream was told a new identity in place of the one it had.
+    ///
+    /// # Errors
+    /// It cannot be signed.
+    pub(super) fn sign_again(
+        &self,
+        config: &Config,
+        index: usize,
+        pending: &mut Pending,
+    ) -> Result<(), NotSigned> {
+        let Pending {
+            dial, admission, ..
+        } = pending;
+        if let (Some(route), Some(admission)) = (config.routes.get(index), admission) {
+            let identity = self.identity(config, route, admission, &dial.request_id)?;
+            dial.mapped.retain(|field| field.name != IDENTITY);
+            dial.mapped.extend(identity);
+        }
         Ok(())
     }
 

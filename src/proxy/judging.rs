@@ -211,7 +211,12 @@ pub(super) fn pending(
         key: random()?,
     };
     let shown = grants.shown(judged.index, &fields);
-    Some(Box::new(Pending { dial, shown }))
+    Some(Box::new(Pending {
+        dial,
+        shown,
+        admission: None,
+        endpoint: None,
+    }))
 }
 
 fn request_id() -> Option<String> {

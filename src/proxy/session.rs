@@ -41,6 +41,8 @@ pub(super) struct Ready {
     pub(super) place: Option<Box<Place>>,
     pub(super) admitted: Admitted,
     pub(super) connected: Box<Connected>,
+    /// What the upstream may be dialled with again, where the session outlives it.
+    pub(super) kept: Option<Box<Pending>>,
 }
 
 /// Step 9: the session becomes a task of its own.
@@ -53,15 +55,9 @@ pub(super) fn spawn_session(
     let Some(route) = held.snapshot.route(index) else {
         return;
     };
-    let Some(random) = random::<16>() else {
+    let Some(mask_keys) = mask_keys() else {
         tracing::error!("the system gives no random bytes");
         return;
-    };
-    let [a, b, c, d, e, f, g, h, seed @ ..] = random;
-    let mask_keys = MaskKeys {
-        first_message: [a, b, c, d],
-        close: [e, f, g, h],
-        seed: Seed(u64::from_ne_bytes(seed)),
     };
     let began = Instant::now();
     let policy = Arc::clone(&route.policy);
@@ -97,6 +93,7 @@ pub(super) fn spawn_session(
             running.id = ready.id.into();
             running.bearer = ready.bearer;
             running.place = ready.place;
+            running.pending = ready.kept;
             running.endpoint = Some(ready.connected.endpoint.into());
             relay.connect(ready.connected.stream, ready.connected.early);
         }
@@ -111,21 +108,22 @@ fn is_outdated(held: &Held) -> bool {
 }
 
 /// A session and what its record will say.
-struct Running {
-    id: Box<str>,
-    index: usize,
+pub(super) struct Running {
+    pub(super) id: Box<str>,
+    pub(super) index: usize,
     began: Instant,
     /// Its place among those with a token.
     bearer: Option<Seat<Bearer>>,
     /// Its place among the sessions of the route, where those are counted.
     place: Option<Box<Place>>,
-    endpoint: Option<Box<str>>,
-    detail: Option<String>,
-    pending: Option<Box<Pending>>,
-    held: Held,
+    pub(super) endpoint: Option<Box<str>>,
+    pub(super) detail: Option<String>,
+    /// Until the upstream was dialled; where the session outlives it, to the end.
+    pub(super) pending: Option<Box<Pending>>,
+    pub(super) held: Held,
 }
 
-type SessionRelay = Relay<Downstream, TcpStream>;
+pub(super) type SessionRelay = Relay<Downstream, TcpStream>;
 
 /// Steps 10 to 15.
 async fn run(mut running: Box<Running>, mut relay: Box<SessionRelay>) {
@@ -163,6 +161,7 @@ impl Running {
                         relay.session_mut().handle_dialed(dialed, now());
                     }
                 }
+                Event::Redial => self.redial(relay).await,
                 Event::Ended => {}
             }
         })
@@ -234,7 +233,7 @@ impl Running {
     /// A new token in place of the one that admitted the session, which goes on meanwhile and
     /// may end. What the upstream was told of the older one stands. It is judged by the keys
     /// that are in force now: issuers change theirs while sessions go on.
-    async fn renew(&mut self, relay: &mut SessionRelay, token: String) -> TokenVerdict {
+    pub(super) async fn renew(&mut self, relay: &mut SessionRelay, token: String) -> TokenVerdict {
         let (now, born) = (self.held.worker.snapshot(), Rc::clone(&self.held.snapshot));
         let route = born.route(self.index);
         let renewer = route.and_then(|route| now.renewer(&route.name));
@@ -255,7 +254,12 @@ impl Running {
             }
         };
         let renewed = match renewed {
-            Ok(admission) => self.seat(&admission),
+            Ok(admission) => self.seat(&admission).inspect(|_| {
+                let kept = self.pending.as_mut();
+                if let Some(older) = kept.and_then(|kept| kept.admission.as_mut()) {
+                    **older = admission;
+                }
+            }),
             Err(refused) => Err(chain(&refused)),
         };
         match renewed {
@@ -292,7 +296,7 @@ impl Running {
 
     /// Step 12.
     async fn dial(&mut self) -> Result<(TcpStream, Bytes), DialFailure> {
-        let (Some(pending), Some(upstream)) = (
+        let (Some(mut pending), Some(upstream)) = (
             self.pending.take(),
             self.held.snapshot.upstream_of(self.index),
         ) else {
@@ -300,6 +304,10 @@ impl Running {
         };
         match upstream.dial(&pending.dial).await {
             Ok(connected) => {
+                if self.held.snapshot.outlives_upstream(self.index) {
+                    pending.handle_connected(&connected);
+                    self.pending = Some(pending);
+                }
                 self.endpoint = Some(connected.endpoint.into());
                 Ok((connected.stream, connected.early))
             }
@@ -350,8 +358,18 @@ fn instant(at: SystemTime, clock: SystemTime) -> Option<Instant> {
     now().checked_add(at.duration_since(clock).unwrap_or_default())
 }
 
+/// Masking keys of a session, or of a new upstream leg. `None`: the system gives none.
+pub(super) fn mask_keys() -> Option<MaskKeys> {
+    let [a, b, c, d, e, f, g, h, seed @ ..] = random::<16>()?;
+    Some(MaskKeys {
+        first_message: [a, b, c, d],
+        close: [e, f, g, h],
+        seed: Seed(u64::from_ne_bytes(seed)),
+    })
+}
+
 /// The clock as the session reads it: tokio's, so that tests can move it.
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
@@ -370,7 +388,7 @@ mod tests {
         // Beside these it owns its two sockets and the TLS state; its pipes own nothing.
         assert!(size_of_output(run) <= 128, "{}", size_of_output(run));
         let relay = size_of::<Relay<Downstream, TcpStream>>();
-        assert!(relay <= 1288, "{relay}");
+        assert!(relay <= 1296, "{relay}");
         let running = size_of::<Running>();
         assert!(running <= 224, "{running}");
     }

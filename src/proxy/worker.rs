@@ -19,7 +19,7 @@ use crate::relay::Handle;
 use crate::revocation::Store;
 use crate::route::{Places, Routes};
 use crate::telemetry::Telemetry;
-use crate::upstream::Upstream;
+use crate::upstream::{Pace, Upstream};
 
 /// What outlives every configuration.
 #[derive(Debug)]
@@ -50,6 +50,8 @@ pub struct Shared {
     pub authenticators: Arc<[Authenticator]>,
     /// What a good token is still subject to, by the route's index.
     pub grants: Arc<Grants>,
+    /// How fast held sessions come back, by the upstream's index.
+    pub paces: Arc<[Pace]>,
 }
 
 /// One configuration as a worker serves it. Never changed: another one takes its place.
@@ -95,7 +97,7 @@ impl Worker {
         revocations: Arc<Store>,
     ) -> Self {
         let first = Snapshot {
-            upstreams: upstreams(&shared.config, &[]),
+            upstreams: upstreams(&shared, &[]),
             shared,
             apply: Apply::New,
         };
@@ -119,7 +121,7 @@ impl Worker {
     /// the sessions whose limits change so; those whose route is gone are for the caller.
     pub fn take(&self, shared: Shared, apply: Apply) -> Affected {
         let next = Rc::new(Snapshot {
-            upstreams: upstreams(&shared.config, &self.snapshot.borrow().upstreams),
+            upstreams: upstreams(&shared, &self.snapshot.borrow().upstreams),
             shared,
             apply,
         });
@@ -138,10 +140,12 @@ impl Worker {
 }
 
 /// Those of a configuration, with what there is of them already.
-fn upstreams(config: &Config, before: &[Rc<Upstream>]) -> Vec<Rc<Upstream>> {
-    let upstreams = config.upstreams.iter().map(|upstream| {
+fn upstreams(shared: &Shared, before: &[Rc<Upstream>]) -> Vec<Rc<Upstream>> {
+    let upstreams = shared.config.upstreams.iter().zip(shared.paces.iter());
+    let upstreams = upstreams.map(|(upstream, pace)| {
         let known = before.iter().find(|known| known.is_of(upstream));
-        known.map_or_else(|| Rc::new(Upstream::new(Arc::clone(upstream))), Rc::clone)
+        let new = || Rc::new(Upstream::new(Arc::clone(upstream), pace.clone()));
+        known.map_or_else(new, Rc::clone)
     });
     upstreams.collect()
 }
@@ -184,6 +188,12 @@ impl Snapshot {
         self.shared.config.routes.get(index)
     }
 
+    /// Whether the sessions of the route outlive their upstream.
+    pub(super) fn outlives_upstream(&self, route: usize) -> bool {
+        let route = self.route(route);
+        route.is_some_and(|route| route.policy.hold.is_some())
+    }
+
     pub(super) fn authenticator(&self, route: usize) -> Option<&Authenticator> {
         self.shared.authenticators.get(route)
     }
@@ -199,5 +209,10 @@ impl Snapshot {
     pub(super) fn upstream_of(&self, route: usize) -> Option<&Upstream> {
         let route = self.route(route)?;
         self.upstreams.get(route.upstream).map(Rc::as_ref)
+    }
+
+    pub(super) fn upstream_named(&self, name: &str) -> Option<&Upstream> {
+        let mut upstreams = self.upstreams.iter().map(Rc::as_ref);
+        upstreams.find(|upstream| upstream.name() == name)
     }
 }

@@ -76,6 +76,7 @@ fn policy() -> Policy {
             max_lifetime: None,
             heartbeat: None,
         },
+        hold: None,
         close_timeout: second,
     }
 }

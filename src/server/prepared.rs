@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::time::Instant;
+
 use crate::admin::Token;
 use crate::auth::Authenticator;
 use crate::auth::jwt::Verifier;
 use crate::auth::key_sets::{KeySets, Roots};
 use crate::config::problem::{Named, Problem};
-use crate::config::{Admin, Auth, Config, Line, Revocation, Tls};
+use crate::config::{Admin, Auth, Config, Line, Revocation, Tls, Upstream};
 use crate::proxy::Shared;
 use crate::proxy::granting::{self, Grants};
 use crate::revocation::{Keeper, Tokens};
@@ -18,6 +20,7 @@ use crate::server::files::Files;
 use crate::server::key_refresh::{self, Refresher};
 use crate::server::origin::Origin;
 use crate::tls::Acceptor;
+use crate::upstream::Pace;
 
 /// A configuration whose files and secrets are loaded: it would start.
 #[derive(Debug)]
@@ -89,6 +92,8 @@ impl Prepared {
                 .and_then(|token| keep(Token::load(token, env), &mut problems))
                 .map(Arc::new),
         };
+        let shared = before.as_ref().map(|before| &before.prepared.shared);
+        let paces = paces(&config, shared);
         let revocations = match &before {
             Some(before) => Some(Arc::clone(&before.prepared.revocations)),
             None => load_revocations(&config, &mut problems),
@@ -107,6 +112,7 @@ impl Prepared {
                     held_back,
                     origin: None,
                     shared: Shared {
+                        paces,
                         config: Arc::new(config),
                         routes: Arc::new(routes),
                         authenticators: authenticators.into(),
@@ -255,6 +261,20 @@ pub(super) fn revocable(config: &Config) -> Vec<(String, Tokens)> {
         (route.name.clone(), tokens)
     });
     routes.collect()
+}
+
+/// With a full burst each, but for those that go on.
+fn paces(config: &Config, before: Option<&Shared>) -> Arc<[Pace]> {
+    let now = Instant::now().into_std();
+    let pace = |upstream: &Arc<Upstream>| {
+        let mut known = before
+            .iter()
+            .flat_map(|before| before.config.upstreams.iter().zip(before.paces.iter()));
+        let known =
+            known.find(|(known, _)| (&known.name, known.dials) == (&upstream.name, upstream.dials));
+        known.map_or_else(|| Pace::new(upstream.dials, now), |(_, pace)| pace.clone())
+    };
+    config.upstreams.iter().map(pace).collect()
 }
 
 fn keep<T>(

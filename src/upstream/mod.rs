@@ -6,13 +6,14 @@
 //! `proto::handshake`. Nothing of hyper outlives a dial.
 
 mod opening;
+mod pace;
 
 use std::cell::Cell;
 use std::error::Error as StdError;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
@@ -22,12 +23,14 @@ use crate::config::{self, Endpoint};
 use crate::proto::handshake::client::WrongAnswer;
 use crate::proto::handshake::reject::Reject;
 use crate::proto::handshake::{Field, Refusal};
+pub use crate::upstream::pace::Pace;
 
 /// An upstream as one worker uses it. Endpoints take turns, counted per worker.
 #[derive(Debug)]
 pub struct Upstream {
     config: Arc<config::Upstream>,
     next: Cell<usize>,
+    pace: Pace,
 }
 
 /// How the client reached the edge.
@@ -135,10 +138,20 @@ impl DialFailed {
 }
 
 impl Upstream {
-    /// Begins with the first endpoint.
-    pub fn new(config: Arc<config::Upstream>) -> Self {
+    /// Begins with the first endpoint. All workers have the same pace.
+    pub fn new(config: Arc<config::Upstream>, pace: Pace) -> Self {
         let next = Cell::new(0);
-        Self { config, next }
+        Self { config, next, pace }
+    }
+
+    /// As the configuration calls it.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// When a session that is held until then may dial; see [`Pace::turn`].
+    pub fn turn(&self, now: Instant, until: Instant) -> Option<Instant> {
+        self.pace.turn(now, until)
     }
 
     /// Whether it is what this configuration describes.
@@ -153,19 +166,36 @@ impl Upstream {
     /// twice the dial timeout and once the timeout of the opening handshake. The future
     /// is small, and dropping it closes the connection.
     pub async fn dial(&self, request: &DialRequest) -> Result<Connected, DialFailed> {
-        Box::pin(async {
-            let (endpoint, stream) = self.connect().await?;
-            opening::open(stream, endpoint, request, self.config.handshake_timeout).await
-        })
-        .await
+        Box::pin(self.open(request, None)).await
     }
 
-    async fn connect(&self) -> Result<(&Endpoint, TcpStream), DialFailed> {
+    /// The same, beginning with another endpoint than that of this authority, if there is one.
+    pub async fn dial_but(
+        &self,
+        request: &DialRequest,
+        authority: Option<&str>,
+    ) -> Result<Connected, DialFailed> {
+        Box::pin(self.open(request, authority)).await
+    }
+
+    async fn open(
+        &self,
+        request: &DialRequest,
+        but: Option<&str>,
+    ) -> Result<Connected, DialFailed> {
+        let (endpoint, stream) = self.connect(but).await?;
+        opening::open(stream, endpoint, request, self.config.handshake_timeout).await
+    }
+
+    async fn connect(&self, but: Option<&str>) -> Result<(&Endpoint, TcpStream), DialFailed> {
         let endpoints = &self.config.endpoints;
         let turn = self.next.get();
         self.next.set(turn.wrapping_add(1));
         let first = turn.checked_rem(endpoints.len()).unwrap_or(0);
-        let tried = endpoints.iter().cycle().skip(first);
+        let in_turn = endpoints.iter().cycle().skip(first);
+        let is_lost = |endpoint: &&Endpoint| Some(endpoint.authority.as_str()) == but;
+        let lost = in_turn.clone().take(endpoints.len()).take_while(is_lost);
+        let tried = in_turn.clone().skip(lost.count());
         let mut failed = DialFailed::Unreachable(io::ErrorKind::NotFound.into());
         for endpoint in tried.take(endpoints.len().min(MAX_ATTEMPTS)) {
             match connect(endpoint, self.config.dial_timeout).await {

@@ -45,12 +45,14 @@ fn endpoint(address: SocketAddr) -> Endpoint {
 }
 
 fn upstream(endpoints: Vec<Endpoint>, handshake_timeout: Duration) -> Upstream {
-    Upstream::new(Arc::new(config::Upstream {
+    let config = config::Upstream {
         name: "chat".into(),
         endpoints,
         dial_timeout: AMPLE,
         handshake_timeout,
-    }))
+        dials: None,
+    };
+    Upstream::new(Arc::new(config), Pace::new(None, Instant::now()))
 }
 
 async fn listen() -> (TcpListener, Endpoint) {

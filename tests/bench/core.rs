@@ -99,6 +99,7 @@ fn policy() -> Policy {
             max_lifetime: None,
             heartbeat: None,
         },
+        hold: None,
         close_timeout: Duration::from_secs(5),
     }
 }

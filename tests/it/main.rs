@@ -15,6 +15,7 @@ mod drain;
 mod expiry;
 mod handshake;
 mod head_token;
+mod hold;
 mod identity;
 mod jwks;
 mod keepalive;

@@ -79,7 +79,7 @@ pub(super) fn first_message(
 }
 
 /// A text that the edge sends to clients.
-pub(super) fn reply(value: &Value<'_>) -> Result<String, Mismatch> {
+pub(in crate::config) fn reply(value: &Value<'_>) -> Result<String, Mismatch> {
     let allowed = format!("a text of 1 to {LONGEST_REPLY} bytes; leave the key out to send none");
     let Ok(reply) = text(value) else {
         return Err(Mismatch::of(value, allowed));

@@ -43,7 +43,7 @@ impl Session {
         self.forget_held(from);
         let to = from.other();
         let relayed = std::mem::replace(&mut self.inputs[from].mode, Mode::Discard) == Mode::Relay;
-        if relayed {
+        if relayed && self.legs[to].connected {
             // A ping that has not left yet must not follow the Close.
             self.legs[to].withdraw();
             if self.legs[to].close == CloseOut::None {
@@ -132,6 +132,7 @@ impl Session {
     }
 
     fn begin_closing(&mut self, cause: Cause, now: Instant) {
+        self.note_held(now);
         let deadline = now + self.policy.close_timeout;
         self.phase = Phase::Closing(Closing { cause, deadline });
         self.event = None;

@@ -261,7 +261,7 @@ impl Session {
 
     /// A new token came. What comes behind it waits for the verdict.
     fn refresh(&mut self, token: Option<Masked>, now: Instant) -> Step {
-        if !matches!(self.phase, Phase::Relaying) {
+        if !matches!(self.phase, Phase::Relaying | Phase::Holding(_)) {
             return Step::Again;
         }
         let Some(token) = token else {
@@ -274,8 +274,8 @@ impl Session {
 
     /// The new token was looked at, as [`Event::VerifyRefresh`] asked.
     pub fn handle_refreshed(&mut self, verdict: TokenVerdict, now: Instant) {
-        let is_relaying = matches!(self.phase, Phase::Relaying);
-        if !is_relaying || self.inputs.downstream.mode != Mode::Hold {
+        let is_open = matches!(self.phase, Phase::Relaying | Phase::Holding(_));
+        if !is_open || self.inputs.downstream.mode != Mode::Hold {
             return;
         }
         let TokenVerdict::Admitted(admitted) = verdict else {

@@ -109,11 +109,16 @@ impl Session {
         whole: usize,
         now: Instant,
     ) -> Step {
-        let relays = self.inputs[from].mode == Mode::Relay;
+        // Before the upstream is there, and while it is away, the edge is all there is.
+        let relays = self.inputs[from].mode == Mode::Relay && !self.is_holding();
+        let answers = self.inputs[from].mode == Mode::Token || self.is_holding();
         match opcode {
             OpCode::Close => match close::parse(payload) {
                 Ok(parsed) => {
                     let code = parsed.map(|(code, _)| code);
+                    if from == Side::Upstream && self.hold_on_close(code, now) {
+                        return Step::Wait;
+                    }
                     if relays {
                         self.admit(from, whole, Ends::Frame);
                     }
@@ -121,11 +126,11 @@ impl Session {
                 }
                 Err(rule) => return self.misbehaved(from, rule, now),
             },
-            OpCode::Pong if relays && self.handle_pong(from, payload, now) => {
+            OpCode::Pong if (relays || answers) && self.handle_pong(from, payload, now) => {
                 self.pipes[from].discard(whole);
             }
             _ if relays => self.admit(from, whole, Ends::Frame),
-            OpCode::Ping if self.inputs[from].mode == Mode::Token => {
+            OpCode::Ping if answers => {
                 self.pipes[from].discard(whole);
                 let pong = encode_frame(OpCode::Pong, None, payload);
                 // A pong that finds another under way is one pong less: RFC 6455 §5.5.3

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use crate::proto::close::CloseCode;
+use crate::proto::pipe::Pipe;
 
 /// How far the Close towards a leg has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +97,25 @@ impl Leg {
             slow: None,
             slot: None,
         }
+    }
+
+    /// A leg whose place another will take, and whose peer is still owed the answer to its
+    /// Close.
+    pub fn part(&mut self, close: Vec<u8>) {
+        self.closed = true;
+        self.close = CloseOut::Queued;
+        self.slot = Some(Box::new(Slot {
+            kind: SlotKind::Close,
+            frame: close,
+            sent: 0,
+            close_next: None,
+        }));
+    }
+
+    /// Whether the slot is next, and not the bytes of `pipe`.
+    pub fn sends_slot(&self, pipe: &Pipe) -> bool {
+        let next = |slot: &Slot| slot.is_begun() || !self.connected || pipe.is_sent_to_boundary();
+        self.slot.as_deref().is_some_and(next)
     }
 
     /// Puts a frame into the slot. A newer pong or ping replaces an older one that has not

@@ -129,27 +129,22 @@ impl Session {
     /// The client sent a heartbeat.
     pub(super) fn answer_heartbeat(&mut self) {
         // While the session closes only its Close still goes out.
-        if matches!(self.phase, Phase::Relaying) {
+        if matches!(self.phase, Phase::Relaying | Phase::Holding(_)) {
             self.saying.get_or_insert_default().heartbeat = true;
             self.say_if_possible();
         }
     }
 
-    /// Puts the edge's own text behind what the upstream has sent, if one waits, no message
-    /// of the upstream's is open (RFC 6455 §5.4) and the client has room for it.
+    /// Puts the edge's own texts behind what the upstream has sent, if any wait.
     pub(super) fn say_if_possible(&mut self) {
         // Nearly always: it is asked at every message of the upstream's.
-        if self.saying.is_none() {
+        if self.saying.is_none() && !self.is_leg_unsaid() {
             return;
         }
-        let input = &self.inputs.upstream;
-        let is_between =
-            input.mode == Mode::Relay && input.frame.is_none() && !input.message.is_open();
-        let has_room =
-            self.pipes.upstream.admitted_amount() < self.policy.backpressure.high_watermark;
-        if matches!(self.phase, Phase::Relaying)
-            && is_between
-            && has_room
+        if self.can_say() {
+            self.say_about_leg();
+        }
+        if self.can_say()
             && let Some(saying) = self.saying.take()
         {
             let heartbeat = self.policy.keepalive.heartbeat.as_ref();
@@ -161,6 +156,21 @@ impl Session {
                 self.pipes.upstream.push(&frame);
             }
         }
+    }
+
+    /// Whether no message of the upstream's is open (RFC 6455 §5.4) and the client has room.
+    fn can_say(&self) -> bool {
+        let input = &self.inputs.upstream;
+        let is_between = match self.phase {
+            Phase::Relaying => {
+                input.mode == Mode::Relay && input.frame.is_none() && !input.message.is_open()
+            }
+            // Nothing but whole messages was kept.
+            Phase::Holding(_) => true,
+            _ => false,
+        };
+        is_between
+            && self.pipes.upstream.admitted_amount() < self.policy.backpressure.high_watermark
     }
 }
 

@@ -241,7 +241,9 @@ impl Session {
             return;
         }
         let awaited = pinger.awaited.take();
-        if awaited.is_some_and(|awaited| !awaited.heard) {
+        let is_missing = awaited.is_some_and(|awaited| !awaited.heard);
+        // An upstream that is dead behind an open connection is lost like any other.
+        if is_missing && !self.outlives(side, now) {
             self.fail(Cause::PongMissing(side), now);
         }
     }
@@ -250,7 +252,7 @@ impl Session {
         let seed = self.mask_keys.seed;
         let interval = interval(&self.policy.keepalive, to);
         let deadline = now + self.policy.keepalive.pong_timeout;
-        let is_relaying = matches!(self.phase, Phase::Relaying);
+        let is_open = matches!(self.phase, Phase::Relaying | Phase::Holding(_));
         let leg = &mut self.legs[to];
         let Some(pinger) = self.timers.pinger(to) else {
             return;
@@ -258,7 +260,7 @@ impl Session {
         pinger.next = interval.and_then(|span| pinger.after(span, to, seed, now));
         // A ping that cannot leave would measure our own buffer: the stall timeout is the
         // judge of a peer that does not read.
-        if interval.is_none() || leg.blocked || pinger.awaited.is_some() || !is_relaying {
+        if interval.is_none() || leg.blocked || pinger.awaited.is_some() || !is_open {
             return;
         }
         let payload = pinger.next_payload(to, seed);

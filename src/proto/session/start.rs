@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::holding::Resumable;
 use super::input::{Input, Mode};
 use super::inspecting::Inspector;
 use super::leg::Leg;
@@ -64,6 +65,7 @@ impl Session {
             control: Meter::new(&limits.control, now),
         };
         let inspector = Inspector::new(&policy, now);
+        let resumable = Resumable::new(&policy, now);
         let has_upstream = matches!(phase, Phase::Relaying);
         let mut timers = Timers::new(&policy.keepalive, mask_keys.seed, now);
         if has_upstream {
@@ -88,6 +90,7 @@ impl Session {
             timers,
             inspector,
             life: None,
+            resumable,
             saying: None,
             event: None,
             mask_keys,

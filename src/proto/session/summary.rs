@@ -1,7 +1,7 @@
 //! How a session went: what its record is made of.
 
 use super::input::Tally;
-use super::{Closing, Phase, RoundTrip, Session};
+use super::{Closing, Holds, Phase, RoundTrip, Session};
 use crate::proto::cause::Cause;
 use crate::proto::close::CloseCode;
 use crate::proto::side::Sides;
@@ -21,6 +21,8 @@ pub struct Summary {
     pub round_trips: Sides<Option<RoundTrip>>,
     /// Heartbeats of the client's that the edge answered.
     pub heartbeats: u64,
+    /// How it fared without its upstream.
+    pub holds: Holds,
 }
 
 impl Session {
@@ -47,6 +49,7 @@ impl Session {
             },
             round_trips: self.timers.round_trips(),
             heartbeats: self.timers.heartbeats.into(),
+            holds: self.holds(),
         }
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::proto::cause::{Misbehaviour, QuotaKind};
+use crate::proto::cause::{DialFailure, Misbehaviour, QuotaKind};
 use crate::proto::close::CloseCode;
-use crate::proto::frame::Fin;
+use crate::proto::frame::{Fin, OpCode};
 use crate::proto::limits::OnExcess;
 use crate::proto::policy::OnSlowConsumer;
 use crate::proto::sim::{

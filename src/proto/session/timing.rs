@@ -50,9 +50,24 @@ impl Timers {
         let (client, upstream) = (Side::Downstream, Side::Upstream);
         self.client
             .start(interval(keepalive, client), client, seed, now);
-        if let Some(span) = interval(keepalive, upstream) {
-            let pinger = self.upstream.get_or_insert_default();
-            pinger.start(Some(span), upstream, seed, now);
+        if interval(keepalive, upstream).is_some() {
+            self.upstream.get_or_insert_default();
+        }
+        self.handle_upstream(keepalive, seed, now);
+    }
+
+    /// Another upstream is there.
+    pub fn handle_upstream(&mut self, keepalive: &Keepalive, seed: Seed, now: Instant) {
+        let to = Side::Upstream;
+        if let Some(pinger) = &mut self.upstream {
+            pinger.start(interval(keepalive, to), to, seed, now);
+        }
+    }
+
+    /// The upstream is gone.
+    pub fn handle_upstream_lost(&mut self) {
+        if let Some(pinger) = &mut self.upstream {
+            pinger.stop();
         }
     }
 
@@ -73,9 +88,7 @@ impl Timers {
     /// Only the closing handshake's deadline counts now.
     pub fn handle_closing(&mut self) {
         self.client.stop();
-        if let Some(upstream) = &mut self.upstream {
-            upstream.stop();
-        }
+        self.handle_upstream_lost();
         self.idle = None;
         self.milestone = None;
     }
@@ -113,6 +126,7 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let phase = match &self.phase {
             Phase::AwaitToken(waiting) => Some(waiting.deadline),
+            Phase::Holding(holding) => Some(holding.deadline()),
             Phase::Closing(Closing { deadline, .. }) => Some(*deadline),
             Phase::Ended(_) => return None,
             _ => None,
@@ -132,6 +146,7 @@ impl Session {
             Phase::AwaitToken(waiting) if waiting.deadline <= now => {
                 self.fail(Cause::TokenTimeout, now);
             }
+            Phase::Holding(_) => self.handle_holding_deadline(now),
             Phase::Closing(_) => self.handle_closing_deadline(now),
             _ => {}
         }

@@ -40,6 +40,7 @@ impl<'a> Arbitrary<'a> for AnyPolicy {
                 max_lifetime: option(u, |u| seconds(u, 1, 1_000))?,
                 heartbeat: None,
             },
+            hold: None,
             close_timeout: seconds(u, 1, 20)?,
             on_expiry: on_expiry(u)?,
             inspection: None,
@@ -86,6 +87,7 @@ pub fn open() -> Policy {
             max_lifetime: None,
             heartbeat: None,
         },
+        hold: None,
         close_timeout: Duration::from_secs(5),
     }
 }

@@ -155,6 +155,7 @@ async fn anything(
                 relay.connect(server.clone(), Bytes::new());
                 relay.session_mut().handle_dialed(Ok(()), now);
             }
+            Event::Redial => panic!("nothing is held here"),
             Event::Ended => return,
         }
     }
