@@ -65,6 +65,7 @@ pub mod relay;
 pub mod revocation;
 pub mod route;
 pub mod server;
+pub mod socket;
 pub mod telemetry;
 pub mod tls;
 pub mod upstream;

@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
 use crate::auth::Admission;
-use crate::config::Trust;
+use crate::config::{TcpPatience, Trust};
 use crate::drain::Seat;
 use crate::http::{self, Accept, HeadLimits, NotOpened, Opened, Request};
 use crate::listener::{Accepted, Permit};
@@ -35,6 +35,7 @@ use crate::proxy::session::{Awaiting, Ready, admitted, spawn_session};
 use crate::proxy::worker::Fate;
 pub use crate::proxy::worker::{Affected, Shared, Snapshot, Worker};
 use crate::relay::Handle;
+use crate::socket;
 use crate::telemetry::chain;
 use crate::tls::{Acceptor, Downstream};
 use crate::upstream::{Connected, DialFailed, DialRequest, Scheme};
@@ -46,6 +47,8 @@ pub struct Entrance {
     pub encryption: Encryption,
     /// Whose word counts on where they come from.
     pub trust: Trust,
+    /// How long TCP waits for them.
+    pub tcp: TcpPatience,
 }
 
 /// What protects the connections of a listener.
@@ -78,6 +81,10 @@ type Client = Request<Downstream>;
 /// its own after this returns.
 pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Arc<Entrance>) {
     worker.telemetry.counters.accepted.add();
+    if let Err(error) = socket::set_patience(&accepted.tcp, &entrance.tcp) {
+        tracing::debug!(%error, "broken at the accept");
+        return;
+    }
     let snapshot = worker.snapshot();
     let arriving = Box::pin(arrive(&worker, &snapshot, accepted, &entrance));
     let Some(Arrived {

@@ -9,7 +9,7 @@ use crate::config::answer::Reported;
 use crate::config::file::Section;
 use crate::config::server::HANDSHAKE_TIMES;
 use crate::config::value::{checked, duration, flag, one_of, path, size};
-use crate::config::{CertificateFiles, Line, Listener, Tls, TlsVersion, admission};
+use crate::config::{CertificateFiles, Line, Listener, Tls, TlsVersion, admission, tcp};
 
 /// Default of `notsent_lowat`: one TLS record of the largest size. Less makes more, smaller
 /// writes; more hides data from the slow-consumer policy, which cannot see the kernel's queue.
@@ -60,12 +60,14 @@ fn listener(
     });
     let notsent_lowat = section.or("notsent_lowat", size(NOTSENT_LOWATS), NOTSENT_LOWAT);
     let trust = admission::trust(&mut section);
+    let tcp = tcp::patience(&mut section);
     let tls = encryption(&mut section);
     section.done();
     Ok(Listener {
         bind: bind?,
         trust: trust?,
         tls: tls?,
+        tcp: tcp?,
         // The bounds above fit into 32 bits.
         notsent_lowat: u32::try_from(notsent_lowat?.value).unwrap_or(u32::MAX),
     })

@@ -28,6 +28,7 @@ mod rule;
 mod secret;
 mod server;
 pub mod source;
+mod tcp;
 mod token;
 pub mod units;
 mod upstream;
@@ -109,9 +110,9 @@ fn checked(mut root: Section<'_>) -> Result<Config, Reported> {
         false => Readiness::Unknown,
     };
     let server = server.and_then(|section| server::server(section, readiness));
-    let listeners = listener::listeners(&mut root);
+    let mut listeners = listener::listeners(&mut root);
     let limits = root.section_or_empty("limits").and_then(server::limits);
-    let upstreams = upstream::upstreams(&mut root);
+    let mut upstreams = upstream::upstreams(&mut root);
     let names = upstreams.names.as_deref().map_err(|reported| *reported);
     let routes = route::routes(&mut root, names);
     let revocation = root
@@ -120,6 +121,11 @@ fn checked(mut root: Section<'_>) -> Result<Config, Reported> {
     let admin = admin::admin(&mut root);
     let identity = identity::identity(&mut root);
     identity::warn_of_unknown_key(&root, &routes, &identity, &admin);
+    if let (Ok(listeners), Ok(upstreams), Ok(routes)) =
+        (&mut listeners, &mut upstreams.checked, &routes)
+    {
+        tcp::fit(&mut root, listeners, upstreams, routes)?;
+    }
     root.done();
     Ok(Config {
         server: server?,
@@ -210,6 +216,17 @@ pub struct Listener {
     pub trust: Trust,
     /// Bytes of unsent data the kernel may queue towards a client (`TCP_NOTSENT_LOWAT`).
     pub notsent_lowat: u32,
+    /// How long TCP waits for a client.
+    pub tcp: TcpPatience,
+}
+
+/// `tcp_keepalive` and `tcp_user_timeout`; `None`: as the system has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpPatience {
+    /// Silence after which the peer is probed. As long again, and it is given up.
+    pub keepalive: Option<Duration>,
+    /// Longest time that what was sent is not acknowledged, or not taken.
+    pub user_timeout: Option<Duration>,
 }
 
 /// `[listener.tls]`.
@@ -345,6 +362,8 @@ pub struct Upstream {
     pub handshake_timeout: Duration,
     /// How fast held sessions come back; `None`: as fast as they like.
     pub dials: Option<Dials>,
+    /// How long TCP waits for it.
+    pub tcp: TcpPatience,
 }
 
 /// One `ws://` address of an upstream.

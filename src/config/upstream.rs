@@ -9,6 +9,7 @@ use crate::config::answer::Reported;
 use crate::config::file::Section;
 use crate::config::hold;
 use crate::config::names;
+use crate::config::tcp;
 use crate::config::url::{host_and_port, split_authority};
 use crate::config::value::{checked, duration};
 use crate::config::{Endpoint, Upstream};
@@ -75,6 +76,7 @@ fn upstream(
     let dial_timeout = section.or("dial_timeout", duration(TIMES), DIAL_TIMEOUT);
     let handshake_timeout = section.or("handshake_timeout", duration(TIMES), HANDSHAKE_TIMEOUT);
     let dials = hold::dials(&mut section);
+    let tcp = tcp::patience(&mut section);
     section.done();
     Ok(Upstream {
         name: name?,
@@ -82,6 +84,7 @@ fn upstream(
         dial_timeout: dial_timeout?.value,
         handshake_timeout: handshake_timeout?.value,
         dials: dials?,
+        tcp: tcp?,
     })
 }
 

@@ -113,6 +113,7 @@ fn manner(listener: &Listener, acceptor: Option<&Acceptor>) -> Manner {
     let entrance = Entrance {
         encryption,
         trust: listener.trust.clone(),
+        tcp: listener.tcp,
     };
     Manner {
         notsent_lowat: listener.notsent_lowat,

@@ -13,7 +13,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
@@ -23,6 +23,7 @@ use crate::config::{self, Endpoint};
 use crate::proto::handshake::client::WrongAnswer;
 use crate::proto::handshake::reject::Reject;
 use crate::proto::handshake::{Field, Refusal};
+use crate::socket;
 pub use crate::upstream::pace::Pace;
 
 /// An upstream as one worker uses it. Endpoints take turns, counted per worker.
@@ -198,7 +199,7 @@ impl Upstream {
         let tried = in_turn.clone().skip(lost.count());
         let mut failed = DialFailed::Unreachable(io::ErrorKind::NotFound.into());
         for endpoint in tried.take(endpoints.len().min(MAX_ATTEMPTS)) {
-            match connect(endpoint, self.config.dial_timeout).await {
+            match connect(endpoint, &self.config).await {
                 Ok(stream) => return Ok((endpoint, stream)),
                 Err(error) => failed = error,
             }
@@ -208,13 +209,14 @@ impl Upstream {
 }
 
 /// Tries each address of the endpoint in turn, all within the one timeout.
-async fn connect(endpoint: &Endpoint, within: Duration) -> Result<TcpStream, DialFailed> {
+async fn connect(endpoint: &Endpoint, config: &config::Upstream) -> Result<TcpStream, DialFailed> {
     let connect = async {
         let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
         stream.set_nodelay(true)?;
+        socket::set_patience(&stream, &config.tcp)?;
         Ok(stream)
     };
-    match timeout(within, connect).await {
+    match timeout(config.dial_timeout, connect).await {
         Ok(connected) => connected.map_err(DialFailed::Unreachable),
         Err(_) => Err(DialFailed::TimedOut(Step::Connect)),
     }

@@ -1,6 +1,7 @@
 //! Dials to upstreams made by hand, right and wrong ones.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -51,6 +52,10 @@ fn upstream(endpoints: Vec<Endpoint>, handshake_timeout: Duration) -> Upstream {
         dial_timeout: AMPLE,
         handshake_timeout,
         dials: None,
+        tcp: config::TcpPatience {
+            keepalive: None,
+            user_timeout: None,
+        },
     };
     Upstream::new(Arc::new(config), Pace::new(None, Instant::now()))
 }

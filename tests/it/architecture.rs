@@ -152,11 +152,22 @@ fn io_modules_know_the_configuration_and_the_core_but_not_each_other() {
         }
         seen += 1;
         for next in source.names("crate") {
-            let allowed = next == "config" || next == "proto" || next == source.module;
+            // The options of a TCP connection are the same on both legs.
+            let shared = ["config", "proto", "socket"].contains(&&*next);
+            let allowed = shared || next == source.module;
             assert!(allowed, "{} uses crate::{next}", source.path);
         }
     }
     assert!(seen >= IO.len(), "only {seen} files of IO modules found");
+}
+
+#[test]
+fn the_options_of_sockets_know_only_the_configuration() {
+    let sources = sources();
+    let socket = sources.iter().find(|source| source.path == "socket.rs");
+    for next in socket.expect("it is there").names("crate") {
+        assert_eq!(next, "config");
+    }
 }
 
 #[test]

@@ -95,6 +95,8 @@ fn the_reference_shows_the_defaults() {
         full.listeners[0].notsent_lowat,
         bare.listeners[0].notsent_lowat
     );
+    assert_eq!(full.listeners[0].tcp, bare.listeners[0].tcp);
+    assert_eq!(full.upstreams[0].tcp, bare.upstreams[0].tcp);
     let tls = |config: &config::Config| config.listeners[0].tls.clone().expect("both have TLS");
     assert_eq!(tls(&full).min_version, tls(&bare).min_version);
     assert_eq!(tls(&full).handshake_timeout, tls(&bare).handshake_timeout);
@@ -188,6 +190,28 @@ fn the_lame_duck_is_on_where_somebody_can_hear_of_it_and_fits_into_the_grace_per
     assert_eq!(lame_duck("tests/configs/valid/minimal.toml"), 0);
     assert_eq!(lame_duck("tests/configs/valid/drain.toml"), 20);
     assert_eq!(lame_duck("tests/configs/valid/admin-defaults.toml"), 5);
+}
+
+#[test]
+fn tcp_never_gives_a_peer_up_before_its_route_does() {
+    let seconds = Duration::from_secs;
+    let timeouts = |stall: &str| {
+        let backpressure = format!("stall_timeout = \"{stall}\"");
+        let text = reference()
+            .replace("stall_timeout = \"60s\"", &backpressure)
+            .replace("tcp_user_timeout = \"2m\"", "");
+        let config = config::parse(&text, Path::new(""))
+            .expect("it loads")
+            .config;
+        (
+            config.listeners[0].tcp.user_timeout,
+            config.upstreams[0].tcp.user_timeout,
+        )
+    };
+    assert_eq!(timeouts("1s"), (Some(seconds(120)), Some(seconds(120))));
+    assert_eq!(timeouts("119s"), (Some(seconds(120)), Some(seconds(120))));
+    assert_eq!(timeouts("2m"), (Some(seconds(180)), Some(seconds(180))));
+    assert_eq!(timeouts("1d"), (Some(seconds(86460)), Some(seconds(86460))));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Pings of the edge's own, silence, and the longest session.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tidegate::proto::cause::Cause;
@@ -7,10 +8,10 @@ use tidegate::proto::side::Side;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 
-use crate::support::assert_took;
 use crate::support::raw::{masked, plain, read_frame, text, write};
 use crate::support::settings::proxy;
 use crate::support::upstream::upstream;
+use crate::support::{assert_took, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -189,4 +190,47 @@ async fn a_heartbeat_is_answered_at_the_edge_and_unknown_to_the_upstream() {
     assert_eq!(summary.heartbeats, 3);
     assert_eq!(summary.tallies.downstream.messages, 1);
     proxy.stop().await;
+}
+
+#[tokio::test]
+async fn tcp_probes_a_silent_peer_on_both_legs() {
+    let upstream = upstream().await;
+    let proxy = proxy(upstream.address).start();
+    let client = proxy.entrance.raw_admitted().await;
+    let server = upstream.accept_raw().await;
+    let client = client.get_ref().0;
+    let legs = [
+        (client.peer_addr(), client.local_addr()),
+        (server.peer_addr(), server.local_addr()),
+    ];
+    for (edge, peer) in legs {
+        let (edge, peer) = (edge.expect("an address"), peer.expect("an address"));
+        // Once everything is acknowledged the timer that runs is the one of keepalive.
+        until("the keepalive timer runs", || {
+            (timer(edge, peer)? == "02").then_some(())
+        })
+        .await;
+    }
+    drop(server);
+    proxy.stop().await;
+}
+
+/// Which timer the kernel runs for a connection of this machine: proc(5), `tr`.
+fn timer(local: SocketAddr, remote: SocketAddr) -> Option<String> {
+    let hex = |address: SocketAddr| {
+        let IpAddr::V4(ip) = address.ip() else {
+            panic!("IPv4 alone is listened on");
+        };
+        format!(
+            "{:08X}:{:04X}",
+            u32::from_le_bytes(ip.octets()),
+            address.port()
+        )
+    };
+    let table = std::fs::read_to_string("/proc/self/net/tcp").expect("a table of connections");
+    let mut rows = table.lines().map(|line| line.split_whitespace().collect());
+    let row = rows.find(|row: &Vec<&str>| {
+        row.get(1..3) == Some(&[hex(local).as_str(), hex(remote).as_str()])
+    })?;
+    Some(row.get(5)?.split(':').next()?.to_owned())
 }
