@@ -3,6 +3,7 @@
 mod admin;
 mod admission;
 mod architecture;
+mod attacks;
 mod authorize;
 mod backpressure;
 mod bench;

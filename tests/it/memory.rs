@@ -224,7 +224,7 @@ async fn echo_frame(tcp: &mut TcpStream) -> Option<Vec<u8>> {
 }
 
 /// Raises this process's own limit on open files, which its children inherit.
-fn allow_descriptors(needed: u64) {
+pub fn allow_descriptors(needed: u64) {
     let id = process::id().to_string();
     let raise = format!("--nofile={needed}:");
     let enough = || {
