@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use serde_json::json;
 use tidegate::proto::cause::Cause;
+use tidegate::server::Outcome;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Error;
@@ -82,10 +83,7 @@ fn token_of(subject: &str) -> String {
 async fn strangers_over_their_cap_are_refused_while_users_stay() {
     let upstream = echo().await;
     let limits = "max_connections = 50\nmax_unauthenticated = 1";
-    let mut proxy = proxy(upstream.address)
-        .workers(2)
-        .process_limits(limits)
-        .start();
+    let mut proxy = proxy(upstream.address).process_limits(limits).start();
     let mut users = Vec::new();
     for _ in 0..3 {
         let mut user = proxy.entrance.admitted().await;
@@ -370,5 +368,40 @@ async fn those_who_are_refused_do_not_hold_a_place_of_the_route() {
         assert_eq!(client.closed().await.0, 3000);
     }
     proxy.entrance.admitted().await.echoes("a place").await;
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn other_caps_and_lists_count_for_the_next_and_leave_those_who_are_here() {
+    let upstream = echo().await;
+    let edge = |process: &str, route: &str| {
+        proxy(upstream.address)
+            .process_limits(process)
+            .section("limits", route)
+    };
+    let mut proxy = edge("", "max_sessions = 3").start();
+    let from_other = tcp_from("127.0.0.2", proxy.entrance.address).await;
+    let tls = proxy.entrance.tls_over(from_other).await.expect("TLS");
+    let mut other = proxy.entrance.admitted_over(tls).await;
+    other.echoes("before").await;
+    let mut here = proxy.entrance.admitted().await;
+    here.echoes("before").await;
+    let denying = edge("deny = [\"127.0.0.2\"]", "max_sessions = 2");
+    let outcome = proxy.reload(&denying, None).await;
+    assert!(matches!(outcome, Outcome::Reloaded(_)), "{outcome:?}");
+    assert_closed(tcp_from("127.0.0.2", proxy.entrance.address).await).await;
+    // Those from before are counted under the new cap.
+    let third = proxy.entrance.admitted().await;
+    assert_eq!(third.closed().await.0, 1013);
+    assert_eq!(proxy.record().await.summary.cause, Cause::RouteFull);
+    other.echoes("still here").await;
+    here.echoes("still here").await;
+    let wider = edge("max_connections_per_ip = 2", "max_sessions = \"off\"");
+    let outcome = proxy.reload(&wider, None).await;
+    assert!(matches!(outcome, Outcome::Reloaded(_)), "{outcome:?}");
+    let mut second = proxy.entrance.admitted().await;
+    second.echoes("a place").await;
+    assert_closed(tcp(proxy.entrance.address).await).await;
+    drop((other, here, second));
     proxy.stop().await;
 }

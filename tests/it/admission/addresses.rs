@@ -1,6 +1,7 @@
 //! Where a client connects from: its connection, unless a trusted proxy says otherwise. Nobody
 //! else can, in any way.
 
+use tidegate::server::Outcome;
 use tidegate::telemetry::Record;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -9,6 +10,7 @@ use super::{ONCE, asks, assert_closed, assert_told_to_retry, tcp, tcp_from};
 use crate::support::client::Tls;
 use crate::support::proxy::Proxy;
 use crate::support::raw::{Head, read_head, read_to_end, write};
+use crate::support::service::service;
 use crate::support::settings::{Settings, proxy};
 use crate::support::upstream::{Upstream, switching, upstream};
 
@@ -301,5 +303,40 @@ async fn behind_both_kinds_of_proxy_each_says_who_came_to_it() {
     let tls = tls_behind(stranger, &proxy).await.expect("TLS");
     let (told, _) = seen(&mut proxy, &upstream, tls, &fields).await;
     assert_eq!(told, ["203.0.113.9"]);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn the_service_that_decides_hears_of_the_client_and_not_of_its_proxy() {
+    let (upstream, service) = (upstream().await, service().await);
+    let proxy = behind(&upstream, "client_address = \"x-forwarded-for\"")
+        .section("auth.authorize", &format!("url = \"{}\"", service.url))
+        .start();
+    let asking = says(&proxy, "2001:db8::7, 10.1.1.1");
+    let deciding = async {
+        let asked = service.asked().await;
+        assert_eq!(asked.body["client_ip"], "2001:db8::7");
+        asked.status(403, "").await;
+    };
+    let ((head, _), ()) = tokio::join!(asking, deciding);
+    assert_eq!(head.status(), 403);
+    proxy.stop().await;
+    upstream.assert_untouched();
+}
+
+#[tokio::test]
+async fn a_reload_says_anew_who_is_believed() {
+    let upstream = upstream().await;
+    let believing = behind(&upstream, "client_address = \"x-forwarded-for\"");
+    let mut proxy = proxy(upstream.address).without_token().start();
+    let fields = [("X-Forwarded-For", "192.0.2.7")];
+    let tls = proxy.entrance.tls().await;
+    let (told, _) = seen(&mut proxy, &upstream, tls, &fields).await;
+    assert_eq!(told, ["127.0.0.1"]);
+    let outcome = proxy.reload(&believing, None).await;
+    assert!(matches!(outcome, Outcome::Reloaded(_)), "{outcome:?}");
+    let tls = proxy.entrance.tls().await;
+    let (told, _) = seen(&mut proxy, &upstream, tls, &fields).await;
+    assert_eq!(told, ["192.0.2.7"]);
     proxy.stop().await;
 }
