@@ -488,6 +488,14 @@ async fn misbehave(wire: Wire, bytes: &[u8], row: &Phase) {
                 flood(&mut tls, bytes).await;
                 return reset(tls.get_ref().0);
             }
+            if row.how == "fin" {
+                flood(&mut tls, bytes).await;
+                // TLS is not told: no close_notify.
+                let ended = tls.get_mut().0.shutdown().await;
+                ended.expect("the end can be sent");
+                read_to_end(&mut tls).await;
+                return;
+            }
             misbehave_on(&mut tls, bytes, row).await;
         }
     }
