@@ -40,6 +40,10 @@ pub enum Asked {
     Revoke(Bytes),
     /// `POST /drain`, or `POST /drain?route=…` for the sessions of one route.
     Drain(Option<String>),
+    /// `POST /upgrade`: another process is to take this one's place.
+    Upgrade,
+    /// `GET /upgrade`: how that stands.
+    Upgraded,
     /// `GET /.well-known/jwks.json`.
     Keys,
     /// `POST /reload`, with its query.
@@ -201,6 +205,8 @@ where
             "/revoke" => ("POST", Asked::Revoke(Bytes::new())),
             "/drain" => ("POST", Asked::Drain(None)),
             "/reload" => ("POST", Asked::Reload(head.uri.query().map(str::to_owned))),
+            "/upgrade" if head.method == Method::POST => ("POST", Asked::Upgrade),
+            "/upgrade" => ("GET, HEAD, POST", Asked::Upgraded),
             _ => return Err(Answer::error(404, PATHS).into()),
         };
         if !allowed.split(", ").any(|method| head.method == method) {
@@ -235,7 +241,10 @@ where
                 check_no_form(&head.headers)?;
                 Ok(Asked::Reload(query))
             }
-            asked => Ok(asked),
+            asked => {
+                check_no_form(&head.headers)?;
+                Ok(asked)
+            }
         }
     }
 }
@@ -362,8 +371,8 @@ fn respond(answer: Answer, field: Option<(HeaderName, HeaderValue)>) -> Response
 }
 
 /// What a wrong path hears.
-const PATHS: &str = "no such path; there are /healthz, /readyz, /revoke, /reload, /drain and \
-                     /.well-known/jwks.json";
+const PATHS: &str = "no such path; there are /healthz, /readyz, /revoke, /reload, /drain, \
+                     /upgrade and /.well-known/jwks.json";
 
 /// At once: probes and operators are few, and the memory of each is bounded.
 const MAX_CONNECTIONS: usize = 64;

@@ -150,12 +150,15 @@ impl<T> Registry<T> {
     }
 
     /// Asks every connection, and resolves when nobody is left who is waited for: the rest of
-    /// the spread would be waited for in vain.
+    /// the spread would be waited for in vain. One that came in after the beginning, as the last
+    /// that was accepted, is asked at the end.
     pub async fn drain(&self, whom: Whom, spread: Duration, seed: u64, ask: impl Fn(&T)) {
         tokio::select! {
-            _ = self.ask(|_| true, spread, seed, ask) => self.emptied(whom).await,
-            () = self.emptied(whom) => {}
+            _ = self.ask(|_| true, spread, seed, &ask) => {}
+            () = self.emptied(whom) => return,
         }
+        self.handles().iter().for_each(|handle| ask(handle));
+        self.emptied(whom).await;
     }
 
     /// Resolves when no connection is here any more that is waited for.

@@ -16,6 +16,10 @@
 //! Beside the connections, on a thread for the [`housekeeping`], [`admin`] answers operators,
 //! and [`revocation`] keeps the tokens that count no longer, whose sessions then end.
 //!
+//! Around them all the process begins and ends in good order: [`drain`] paces the end of the
+//! connections, [`handover`] passes the sockets on to the next process, and [`supervisor`]
+//! tells the service manager.
+//!
 //! # Invariants
 //!
 //! - **`proto` has no IO.** It touches no socket, reads no clock, spawns nothing, and knows
@@ -55,6 +59,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod drain;
+pub mod handover;
 pub mod housekeeping;
 pub mod http;
 pub mod listener;
@@ -66,6 +71,7 @@ pub mod revocation;
 pub mod route;
 pub mod server;
 pub mod socket;
+pub mod supervisor;
 pub mod telemetry;
 pub mod tls;
 pub mod upstream;

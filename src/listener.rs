@@ -9,9 +9,13 @@ mod arrivals;
 mod backoff;
 mod permits;
 mod proxy_header;
+mod stock;
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -21,6 +25,7 @@ use tokio::time::{Instant, sleep_until};
 use backoff::Backoff;
 pub use permits::{Full, Permit, Permits, Refusing};
 pub use proxy_header::{NoProxyHeader, read_proxy_header};
+pub use stock::{Named, Sockets, Stock};
 
 /// Connections the kernel completes while nobody accepts. Enough for a burst of reconnects
 /// after a restart; the kernel lowers it to `net.core.somaxconn` (4096 by default).
@@ -57,18 +62,20 @@ pub struct BindError {
 /// # Errors
 /// A [`BindError`] inside an [`io::Error`] of the same kind.
 pub fn bind(addr: SocketAddr, workers: usize) -> io::Result<Vec<StdListener>> {
-    bind_all(addr, workers).map_err(|source| {
-        let kind = source.kind();
-        let remedy = remedy(kind, addr.port());
-        io::Error::new(
-            kind,
-            BindError {
-                addr,
-                remedy,
-                source,
-            },
-        )
-    })
+    bind_all(addr, workers).map_err(|source| bind_error(addr, source))
+}
+
+fn bind_error(addr: SocketAddr, source: io::Error) -> io::Error {
+    let kind = source.kind();
+    let remedy = remedy(kind, addr.port());
+    io::Error::new(
+        kind,
+        BindError {
+            addr,
+            remedy,
+            source,
+        },
+    )
 }
 
 fn bind_all(addr: SocketAddr, workers: usize) -> io::Result<Vec<StdListener>> {
@@ -119,10 +126,11 @@ fn remedy(kind: io::ErrorKind, port: u16) -> String {
     }
 }
 
-/// One worker's listening socket.
+/// One worker's listening sockets of one address.
 #[derive(Debug)]
 pub struct Listener {
-    tcp: TcpListener,
+    /// The one that is asked first is another after each connection.
+    tcp: VecDeque<TcpListener>,
     notsent_lowat: u32,
     backoff: Backoff,
     /// Nothing is accepted before this moment.
@@ -139,7 +147,7 @@ pub struct Accepted {
 }
 
 impl Listener {
-    /// Takes a socket made by [`bind`] into the runtime of the current worker.
+    /// Takes a socket made by [`bind`], or several, into the runtime of the current worker.
     ///
     /// `notsent_lowat`: bytes that the kernel may hold towards a client before they are on
     /// the wire. What is beyond waits where the backpressure policy counts it.
@@ -149,9 +157,11 @@ impl Listener {
     ///
     /// # Panics
     /// Outside a tokio runtime with IO enabled.
-    pub fn new(socket: StdListener, notsent_lowat: u32) -> io::Result<Self> {
+    pub fn new(sockets: impl Into<Sockets>, notsent_lowat: u32) -> io::Result<Self> {
+        let Sockets(sockets) = sockets.into();
+        let tcp = sockets.into_iter().map(TcpListener::from_std);
         Ok(Self {
-            tcp: TcpListener::from_std(socket)?,
+            tcp: tcp.collect::<io::Result<_>>()?,
             notsent_lowat,
             backoff: Backoff::new(),
             paused_until: None,
@@ -168,7 +178,8 @@ impl Listener {
     /// # Errors
     /// Those of `getsockname`, which has none for a bound socket.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
+        let first = self.tcp.front().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        first.local_addr()
     }
 
     /// The next connection. Dropping the future loses none.
@@ -183,7 +194,7 @@ impl Listener {
             sleep_until(moment).await;
             self.paused_until = None;
         }
-        let (tcp, peer) = match self.tcp.accept().await {
+        let (tcp, peer) = match self.accept_at_any().await {
             Ok(accepted) => accepted,
             Err(error) => return Err(self.failed(error)),
         };
@@ -192,6 +203,22 @@ impl Listener {
         tcp.set_nodelay(true)?;
         SockRef::from(&tcp).set_tcp_notsent_lowat(self.notsent_lowat)?;
         Ok(Accepted { tcp, peer })
+    }
+
+    async fn accept_at_any(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        let accepted = poll_fn(|cx| {
+            for tcp in &self.tcp {
+                if let Poll::Ready(accepted) = tcp.poll_accept(cx) {
+                    return Poll::Ready(accepted);
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+        if self.tcp.len() > 1 {
+            self.tcp.rotate_left(1);
+        }
+        accepted
     }
 
     fn failed(&mut self, error: io::Error) -> io::Error {

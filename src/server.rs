@@ -5,6 +5,7 @@
 //! - `worker.rs`, `doors.rs`: one thread of connections, and where they come in. `gates.rs`: the
 //!   sockets.
 //! - `phase.rs`: what the process tells its workers about their end.
+//! - `watchdog.rs`: whether the workers turn.
 //! - `reload.rs`: another configuration. `files.rs`: the files that one names.
 //! - `desk.rs`: what the admin address answers, from `standing.rs`. `key_refresh.rs`: keys that
 //!   are fetched.
@@ -19,6 +20,7 @@ mod phase;
 mod prepared;
 mod reload;
 mod standing;
+mod watchdog;
 mod worker;
 
 use std::io;
@@ -33,19 +35,21 @@ use tokio::sync::{mpsc, watch};
 use crate::admin;
 use crate::config::{Config, Drain};
 use crate::housekeeping::{Chore, Housekeeping};
-use crate::listener::{self, Permits};
+use crate::listener::{Permits, Sockets, Stock};
 use crate::route::Places;
 use crate::server::desk::Desk;
 pub use crate::server::desk::ReadyCheck;
 use crate::server::gates::Gates;
 pub use crate::server::origin::{Env, Findings, Origin};
 use crate::server::phase::{Departure, MAX_WAITING, Phase, RouteDrains};
-pub use crate::server::phase::{Ending, Wish};
+pub use crate::server::phase::{Ending, Upgrade, Wish};
 pub use crate::server::prepared::{Prepared, inspect};
 use crate::server::reload::Reloader;
 pub use crate::server::reload::{By, Outcome, Reloaded, Reloads};
 use crate::server::standing::Standing;
+use crate::server::watchdog::Watchdog;
 use crate::server::worker::{WorkerStart, work};
+use crate::supervisor;
 use crate::telemetry::{Observer, Telemetry};
 
 /// A process that serves.
@@ -62,31 +66,55 @@ pub struct Running {
     phase: watch::Sender<Phase>,
     standing: Arc<Mutex<Standing>>,
     wishes: mpsc::Receiver<Wish>,
+    upgrade: watch::Sender<Upgrade>,
+    stock: Stock,
     workers: Vec<JoinHandle<()>>,
     housekeeping: Housekeeping,
     ended: mpsc::Receiver<()>,
 }
 
 impl Prepared {
-    /// Binds every listener and the admin address, and starts the workers and housekeeping.
+    /// The addresses that are listened on, as configured.
+    pub fn binds(&self) -> Vec<SocketAddr> {
+        let config = &self.shared.config;
+        let listeners = config.listeners.iter().map(|listener| listener.bind);
+        listeners
+            .chain(config.admin.as_ref().map(|admin| admin.bind))
+            .collect()
+    }
+
+    /// The same as [`start_on`](Self::start_on) with sockets that are bound now.
+    ///
+    /// # Errors
+    ///
+    /// Those of `start_on`.
+    pub fn start(self, observer: Option<Observer>) -> io::Result<Running> {
+        self.start_on(Stock::default(), observer)
+    }
+
+    /// Binds every listener and the admin address, where `stock` has no sockets for them, and
+    /// starts the workers and housekeeping.
     ///
     /// # Errors
     ///
     /// An address that cannot be bound, a file that cannot be written, or a thread that cannot
     /// be started.
-    pub fn start(self, observer: Option<Observer>) -> io::Result<Running> {
+    pub fn start_on(self, stock: Stock, observer: Option<Observer>) -> io::Result<Running> {
         let config = Arc::clone(&self.shared.config);
         let workers = config.server.workers.get();
-        let mut plan = Gates::default().plan(&config.listeners, workers)?;
+        let gates = Gates::new(stock.clone(), config.admin.as_ref().map(|admin| admin.bind));
+        let mut plan = gates.plan(&config.listeners, workers)?;
         let addresses = plan.addresses()?;
-        let admin = bind_admin(&config)?;
+        let admin = bind_admin(&config, &stock)?;
         self.revocations.begin(SystemTime::now())?;
         let (permits, places) = (Permits::default(), Places::default());
         let telemetry = Arc::new(Telemetry::new(observer));
         self.shared.grants.announce();
         let (phase, heard) = watch::channel(Phase::Serve);
         let (wish, wishes) = mpsc::channel(MAX_WISHES);
+        let (upgrade, upgrades) = watch::channel(Upgrade::None);
         let mut route_drains = RouteDrains(Vec::new());
+        let mut watchdog = Watchdog::new(supervisor::watchdog());
         let (alive, ended) = mpsc::channel(1);
         let (mut threads, mut orders) = (Vec::new(), Vec::new());
         for worker in 0..workers {
@@ -105,6 +133,7 @@ impl Prepared {
                 orders: obeyed,
                 phase: heard.clone(),
                 route_drains: asked,
+                pulse: watchdog.as_mut().map(Watchdog::pulse),
                 _ended: alive.clone(),
             };
             let name = format!("worker-{worker}");
@@ -124,9 +153,11 @@ impl Prepared {
         let ways = Ways {
             reloads: reloads.clone(),
             wish,
+            upgrades,
             route_drains,
         };
-        let chores = chores(reloader, admin, ways);
+        let mut chores = chores(reloader, admin, ways);
+        chores.extend(watchdog.map(|dog| Chore::new("watchdog", || dog.watch())));
         Ok(Running {
             addresses,
             admin: admin_address,
@@ -135,6 +166,8 @@ impl Prepared {
             phase,
             standing,
             wishes,
+            upgrade,
+            stock,
             workers: threads,
             housekeeping: Housekeeping::start(chores)?,
             ended,
@@ -146,6 +179,7 @@ impl Prepared {
 struct Ways {
     reloads: Reloads,
     wish: mpsc::Sender<Wish>,
+    upgrades: watch::Receiver<Upgrade>,
     route_drains: RouteDrains,
 }
 
@@ -164,32 +198,40 @@ fn chores(reloader: Reloader, admin: Option<TcpListener>, ways: Ways) -> Vec<Cho
     chores.extend(admin.map(|listener| {
         let standing = Arc::clone(&reloader.standing);
         let (phase, revocations) = (reloader.phase.clone(), Arc::clone(revocations));
-        Chore::new("admin", move || {
+        Chore::new("admin", move || async move {
+            let replaced = phase::handed_over(phase.clone());
             let desk = Rc::new(Desk {
                 phase,
                 wish: ways.wish,
+                upgrade: ways.upgrades,
                 route_drains: ways.route_drains,
                 standing,
                 revocations,
                 reloads: ways.reloads,
             });
             let guard = Rc::clone(&desk);
-            admin::serve(
+            let serving = admin::serve(
                 listener,
                 move || guard.guard(),
                 async move |asked| desk.answer(asked).await,
-            )
+            );
+            tokio::select! {
+                () = serving => {}
+                // From then on the other process answers.
+                () = replaced => {}
+            }
         })
     }));
     chores.push(Chore::new("reload", || reloader.run()));
     chores
 }
 
-fn bind_admin(config: &Config) -> io::Result<Option<TcpListener>> {
+fn bind_admin(config: &Config, stock: &Stock) -> io::Result<Option<TcpListener>> {
     let Some(admin) = &config.admin else {
         return Ok(None);
     };
-    let listener = listener::bind(admin.bind, 1)?.pop();
+    let listener = stock.bind(admin.bind, 1)?.pop();
+    let listener = listener.and_then(Sockets::into_one);
     Ok(Some(listener.ok_or(io::ErrorKind::AddrNotAvailable)?))
 }
 
@@ -202,11 +244,22 @@ impl Running {
     /// Stops accepting, and asks every session to end over the configured spread. `grace` from
     /// now those left are cut off.
     pub fn drain(&self, ending: Ending, grace: Duration) {
+        self.stock.let_go();
         self.tell(Phase::Drain(Departure {
             ending,
             spread: self.drain_times().spread.min(grace),
             deadline: Instant::now() + grace,
         }));
+    }
+
+    /// The listening sockets, for the process that takes this one's place.
+    pub const fn stock(&self) -> &Stock {
+        &self.stock
+    }
+
+    /// How the attempt to be replaced stands, for whoever asks at the admin address.
+    pub fn set_upgrade(&self, upgrade: Upgrade) {
+        self.upgrade.send_replace(upgrade);
     }
 
     /// The times of a drain, as the configuration in force has them.

@@ -66,6 +66,11 @@ impl Token {
         }
     }
 
+    /// The value of `Authorization`, for who asks.
+    pub fn to_field(&self) -> Vec<u8> {
+        [BEARER, &self.0].concat()
+    }
+
     /// Whether the value of an `Authorization` field is this token (RFC 6750 §2.1). How long
     /// that takes says nothing about the token.
     pub(super) fn is_in(&self, field: &[u8]) -> bool {

@@ -55,14 +55,28 @@ be listened on; 78 when the configuration is refused, or has nothing to show.")]
     ///
     /// Then it drains: at SIGTERM it is first not ready for `server.drain.lame_duck`; then it
     /// stops accepting, closes every session with 1012 at a frame boundary, evenly over `spread`,
-    /// and exits with 0 at the latest after `grace`. A second signal exits at once with 1.
+    /// and exits with 0 at the latest after `grace`. A second signal exits at once with 1. At
+    /// SIGUSR2 it starts this program anew, hands the listening sockets over, and drains once
+    /// the new process serves. Listening sockets of a service manager (LISTEN_FDS) are used.
     #[command(after_help = "\
 Example:
   TIDEGATE_JWT_SECRET=$(openssl rand -hex 32) tidegate run --config proxy.toml
 
 Exit status: 0 after a drain, 1 when an address cannot be listened on, 78 when the
 configuration is refused.")]
-    Run {
+    Run(RunRequest),
+    /// Replaces the running process by a new one, of the program as it is now, without a gap.
+    ///
+    /// Asks at the admin address of the configuration. The new process takes the listening
+    /// sockets over, and when it serves the old one drains. If it cannot serve, the old one goes
+    /// on, and this says why. Without [admin] send the process SIGUSR2.
+    #[command(after_help = "\
+Example:
+  install -m 755 tidegate.new /usr/local/bin/tidegate && tidegate upgrade --config proxy.toml
+
+Exit status: 0 when the new process serves, 1 when the old one goes on, 78 when the
+configuration is refused or has no [admin].")]
+    Upgrade {
         /// The configuration file.
         #[arg(long, default_value = "proxy.toml")]
         config: PathBuf,
@@ -92,6 +106,20 @@ Examples:
   tidegate token --route feed --sub alice --signing-key private.pem")]
     Token(TokenRequest),
 }
+
+/// `run`.
+#[derive(Debug, clap::Args)]
+pub struct RunRequest {
+    /// The configuration file.
+    #[arg(long, default_value = "proxy.toml")]
+    pub config: PathBuf,
+    /// The process that starts this one hands its sockets over on the standard input.
+    #[arg(long, hide = true)]
+    pub take_over: bool,
+}
+
+/// What a process adds to its own arguments when it starts the one that takes its place.
+pub const TAKE_OVER: &str = "--take-over";
 
 /// `demo`.
 #[derive(Debug, clap::Args)]

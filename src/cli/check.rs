@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::{CONFIG, env, report, say};
+use super::{CONFIG, descriptors, env, report, say};
 use crate::config::problem::{self, Loaded, Problem};
 use crate::config::{self, source::Source};
 use crate::server::{Origin, Prepared};
@@ -17,6 +17,10 @@ pub fn check(file: &Path) -> ExitCode {
         Err(found) => (&found.problems, "refused", ExitCode::from(CONFIG)),
     };
     if let Ok(found) = &loaded {
+        // Not a fault of the file, and a service has other limits than a shell: not counted.
+        if let Some(shortage) = descriptors::shortage(found.value.config()) {
+            say(&format!("warning: as run from here: {shortage}\n"));
+        }
         for source in found.value.fetched() {
             say(&format!(
                 "note: keys are fetched from {source} at start, and not now\n"

@@ -6,8 +6,11 @@
 mod args;
 mod check;
 mod demo;
+mod descriptors;
+mod life;
 mod run;
 mod token;
+mod upgrade;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -47,7 +50,8 @@ pub fn main() -> ExitCode {
     log_to_stderr(args.log_format, level);
     match args.command {
         Command::Demo(request) => demo::demo(&request),
-        Command::Run { config } => run::run(&config),
+        Command::Run(request) => run::run(&request),
+        Command::Upgrade { config } => upgrade::upgrade(&config),
         Command::Check { config } => check::check(&config),
         Command::Token(request) => token::token(&request),
     }

@@ -3,133 +3,142 @@
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::CONFIG;
+use super::args::RunRequest;
 use super::check::load;
-use crate::config::units::duration_text;
-use crate::server::{By, Ending, Prepared, Reloads, Running, Wish};
+use super::life::{Launch, until_ended};
+use super::{CONFIG, descriptors};
+use crate::handover::Predecessor;
+use crate::listener::{Named, Stock};
+use crate::server::{By, Prepared, Reloads, Running};
+use crate::supervisor;
 use crate::telemetry::chain;
 
-/// Serves `file` until a signal, and drains.
-pub fn run(file: &Path) -> ExitCode {
+/// Serves until a signal, and drains; or takes the place of a process that serves.
+pub fn run(request: &RunRequest) -> ExitCode {
+    let (predecessor, stock) = match inherit(request.take_over) {
+        Ok(inherited) => inherited,
+        Err(error) => return failed(None, &error),
+    };
+    descriptors::raise();
+    let file: &Path = &request.config;
     let prepared = match load(file) {
         Ok(found) => found.value,
-        Err(_) => return ExitCode::from(CONFIG),
-    };
-    match start(prepared) {
-        Ok(code) => code,
-        Err(error) => {
-            tracing::error!(error = chain(&error), "cannot serve");
-            ExitCode::FAILURE
+        Err(_) => {
+            if let Some(predecessor) = predecessor {
+                let why = format!("{} is refused; the log says why", file.display());
+                predecessor.failed(&why);
+            }
+            return ExitCode::from(CONFIG);
         }
+    };
+    match start(prepared, stock, predecessor.is_some()) {
+        Ok(running) => serve(running, predecessor),
+        Err(error) => failed(predecessor, &error),
     }
 }
 
-fn start(prepared: Prepared) -> io::Result<ExitCode> {
-    let running = prepared.start(None)?;
+/// The sockets that this process did not bind: those of the process before it, or of a service
+/// manager.
+fn inherit(take_over: bool) -> io::Result<(Option<Predecessor>, Stock)> {
+    if !take_over {
+        return Ok((None, Stock::activated()?));
+    }
+    let (predecessor, sockets) = Predecessor::meet().map_err(|error| {
+        let what = format!(
+            "nobody hands sockets over on the standard input ({error}): --take-over is for the \
+             process that SIGUSR2 or `tidegate upgrade` starts"
+        );
+        io::Error::new(error.kind(), what)
+    })?;
+    let named = sockets
+        .into_iter()
+        .map(|(bind, socket)| Named { bind, socket });
+    Ok((Some(predecessor), Stock::inherit(named.collect())?))
+}
+
+fn start(prepared: Prepared, stock: Stock, taken_over: bool) -> io::Result<Running> {
+    if let Some(shortage) = descriptors::shortage(prepared.config()) {
+        tracing::warn!("{shortage}");
+    }
+    let foreign = stock.foreign(&prepared.binds());
+    if let (Some(address), false) = (foreign.first(), taken_over) {
+        // Whoever connects there would never be answered.
+        let what = format!(
+            "LISTEN_FDS passes a socket for {address}, which no [[listener]] and no [admin] \
+             binds: add it there, or take it out of the socket unit"
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    let running = prepared.start_on(stock.clone(), None)?;
+    for address in stock.forget_inherited() {
+        tracing::info!(%address, "no longer listened on");
+    }
     for address in &running.addresses {
         tracing::info!(%address, "listening");
     }
     if let Some(address) = running.admin {
         tracing::info!(%address, "admin address");
     }
-    tokio::runtime::Builder::new_current_thread()
+    Ok(running)
+}
+
+fn serve(running: Running, predecessor: Option<Predecessor>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .build()?
-        .block_on(async {
-            let hangup = signal(SignalKind::hangup())?;
-            let reloading = tokio::spawn(reload_at(hangup, running.reloads.clone()));
-            let code = until_ended(running).await;
-            reloading.abort();
-            code
-        })
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(predecessor, &error),
+    };
+    let ended = runtime.block_on(async {
+        let hangup = signal(SignalKind::hangup())?;
+        // Ends with the runtime.
+        tokio::spawn(reload_at(hangup, running.reloads.clone()));
+        // The signals first: whoever hears that this process serves may send one.
+        let ending = until_ended(running, Some(Launch::as_this()));
+        tokio::pin!(ending);
+        tokio::select! {
+            biased;
+            ended = &mut ending => return ended,
+            () = tokio::task::yield_now() => {}
+        }
+        announce(predecessor);
+        ending.await
+    });
+    ended.unwrap_or_else(|error| failed(None, &error))
 }
 
 /// Has the configuration read again at each signal. What came of it is in the log.
 async fn reload_at(mut hangup: Signal, reloads: Reloads) {
     while hangup.recv().await.is_some() {
+        supervisor::reloading();
         reloads.ask(By::Signal, None).await;
+        supervisor::ready();
     }
 }
 
-/// Waits for the first signal, drains, and waits for the end or for a second one.
-pub async fn until_ended(mut running: Running) -> io::Result<ExitCode> {
-    let mut signals = Signals::new()?;
-    let told = tokio::select! {
-        told = signals.next() => told,
-        wish = running.wish() => match wish {
-            Some(Wish::Drain) => Told::Terminate,
-            // Workers end by themselves only if none of them could begin.
-            None => return Ok(ExitCode::FAILURE),
-        },
-    };
-    let (told_at, before) = (Instant::now(), running.telemetry.standing());
-    let times = running.drain_times();
-    // Whoever is at the terminal waits for the end, and sends nobody elsewhere.
-    if told == Told::Terminate && !times.lame_duck.is_zero() {
-        let lame_duck = duration_text(times.lame_duck);
-        tracing::info!(
-            lame_duck,
-            "draining: not ready any more, clients are still let in"
-        );
-        running.announce();
-        tokio::select! {
-            _ = signals.next() => return Ok(at_once()),
-            () = tokio::time::sleep(times.lame_duck) => {}
+/// To whoever waits for it.
+fn announce(predecessor: Option<Predecessor>) {
+    match predecessor.map(Predecessor::serving) {
+        // The process before this one says so, as long as the manager listens to that one.
+        Some(Ok(())) => tracing::info!("took over from the process before"),
+        Some(Err(error)) => {
+            tracing::warn!(%error, "the process before this one is gone");
+            supervisor::ready();
         }
-    }
-    tracing::info!("draining: no new connections, sessions are closed with 1012");
-    running.drain(
-        Ending::Stopped,
-        times.grace.saturating_sub(told_at.elapsed()),
-    );
-    tokio::select! {
-        _ = signals.next() => return Ok(at_once()),
-        () = running.ended() => {}
-    }
-    running.telemetry.log_drain(before, told_at.elapsed());
-    running.telemetry.log_counters();
-    match running.join() {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(_) => Ok(ExitCode::FAILURE),
+        None => supervisor::ready(),
     }
 }
 
-/// The signals that end the process.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
-    /// SIGTERM: by a supervisor.
-    Terminate,
-    /// SIGINT: from a terminal.
-    Interrupt,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
+fn failed(predecessor: Option<Predecessor>, error: &io::Error) -> ExitCode {
+    let error = chain(error);
+    tracing::error!(error, "cannot serve");
+    if let Some(predecessor) = predecessor {
+        predecessor.failed(&error);
     }
-
-    async fn next(&mut self) -> Told {
-        tokio::select! {
-            _ = self.terminate.recv() => Told::Terminate,
-            _ = self.interrupt.recv() => Told::Interrupt,
-        }
-    }
-}
-
-fn at_once() -> ExitCode {
-    tracing::warn!("second signal: exiting at once");
     ExitCode::FAILURE
 }

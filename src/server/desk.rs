@@ -11,7 +11,7 @@ use crate::admin::{Answer, Asked, Guard};
 use crate::config::Apply;
 use crate::config::units::duration_text;
 use crate::revocation::{Keeper, Outcome};
-use crate::server::phase::{Phase, RouteDrains, Wish};
+use crate::server::phase::{Phase, RouteDrains, Upgrade, Wish};
 use crate::server::reload::{By, Reloads};
 use crate::server::standing::Standing;
 
@@ -36,6 +36,7 @@ impl fmt::Debug for ReadyCheck {
 pub(super) struct Desk {
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) wish: mpsc::Sender<Wish>,
+    pub(super) upgrade: watch::Receiver<Upgrade>,
     pub(super) route_drains: RouteDrains,
     pub(super) standing: Arc<Mutex<Standing>>,
     pub(super) revocations: Arc<Keeper>,
@@ -55,7 +56,9 @@ impl Desk {
             Asked::Readiness => self.readiness(),
             Asked::Keys => self.keys(),
             Asked::Revoke(body) => self.revoke(&body),
-            Asked::Drain(None) => self.drain(),
+            Asked::Drain(None) => self.wish(Wish::Drain, "draining"),
+            Asked::Upgrade => self.wish(Wish::Upgrade, "upgrade"),
+            Asked::Upgraded => self.upgraded(),
             Asked::Drain(Some(route)) => self.drain_route(&route),
             Asked::Reload(query) => self.reload(query.as_deref()).await,
         }
@@ -107,16 +110,25 @@ impl Desk {
         }
     }
 
-    fn drain(&self) -> Answer {
+    fn wish(&self, wish: Wish, what: &str) -> Answer {
         // Full means that it was told before, and has not come to it yet.
-        let told = !matches!(
-            self.wish.try_send(Wish::Drain),
-            Err(TrySendError::Closed(_))
-        );
+        let told = !matches!(self.wish.try_send(wish), Err(TrySendError::Closed(_)));
         match told {
-            true => Answer::json(202, &serde_json::json!({ "draining": "process" })),
+            true => Answer::json(202, &serde_json::json!({ what: "process" })),
             false => Answer::error(503, "the process ends already"),
         }
+    }
+
+    /// How it went is seen by the number of the process that answers.
+    fn upgraded(&self) -> Answer {
+        let (state, why) = match &*self.upgrade.borrow() {
+            Upgrade::None => ("none", None),
+            Upgrade::Starting => ("starting", None),
+            Upgrade::Failed(why) => ("failed", Some(why.clone())),
+        };
+        let pid = std::process::id();
+        let body = serde_json::json!({ "pid": pid, "upgrade": state, "why": why });
+        Answer::json(200, &body)
     }
 
     fn drain_route(&self, route: &str) -> Answer {

@@ -2,14 +2,13 @@
 //! changed and shut while the others stay as they are.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::listener::{Accepted, BACKLOG, Listener};
+use crate::listener::{Accepted, BACKLOG, Listener, Sockets};
 use crate::proxy::{self, Entrance, Worker};
 
 /// One listener of the configuration, for as long as it is there.
@@ -20,7 +19,7 @@ pub(super) struct Gate(pub(super) u64);
 pub(super) struct Door {
     pub(super) gate: Gate,
     /// `None`: it is open already.
-    pub(super) socket: Option<TcpListener>,
+    pub(super) sockets: Option<Sockets>,
     pub(super) manner: Manner,
 }
 
@@ -49,12 +48,12 @@ impl Doors {
         self.0.retain(|gate, _| wanted.contains(gate));
         for Door {
             gate,
-            socket,
+            sockets,
             manner,
         } in doors
         {
-            match (socket, self.0.get(&gate)) {
-                (Some(socket), _) => self.open(gate, socket, manner, worker),
+            match (sockets, self.0.get(&gate)) {
+                (Some(sockets), _) => self.open(gate, sockets, manner, worker),
                 // It lives as long as the door is open.
                 (None, Some(open)) => drop(open.manner.send_replace(manner)),
                 (None, None) => {}
@@ -70,8 +69,8 @@ impl Doors {
         }
     }
 
-    fn open(&mut self, gate: Gate, socket: TcpListener, manner: Manner, worker: &Rc<Worker>) {
-        match Listener::new(socket, manner.notsent_lowat) {
+    fn open(&mut self, gate: Gate, sockets: Sockets, manner: Manner, worker: &Rc<Worker>) {
+        match Listener::new(sockets, manner.notsent_lowat) {
             Ok(listener) => {
                 let (changes, manner) = watch::channel(manner);
                 let attending = attend(listener, manner, Rc::clone(worker));

@@ -2,20 +2,23 @@
 //! configuration is taken, so that nobody who comes meanwhile is refused.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::Listener;
-use crate::listener;
+use crate::listener::{Sockets, Stock};
 use crate::proxy::{Encryption, Entrance};
 use crate::server::doors::{Door, Gate, Manner};
 use crate::tls::Acceptor;
 
 /// The listeners in force, in the order of the configuration.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Gates {
     standing: Vec<Standing>,
     next: u64,
+    stock: Stock,
+    /// That of the admin address, which is none of them and stays.
+    admin: Option<SocketAddr>,
 }
 
 /// One of them.
@@ -29,10 +32,20 @@ struct Standing {
 /// What there will be: the gates, and for each its sockets if it is new.
 pub(super) struct Plan {
     gates: Gates,
-    sockets: Vec<Option<Vec<TcpListener>>>,
+    sockets: Vec<Option<Vec<Sockets>>>,
 }
 
 impl Gates {
+    /// None yet, of a process that has the admin address `admin`.
+    pub(super) const fn new(stock: Stock, admin: Option<SocketAddr>) -> Self {
+        Self {
+            standing: Vec::new(),
+            next: 0,
+            stock,
+            admin,
+        }
+    }
+
     /// Binds what is new. Nothing else happens before [`Plan::doors`].
     ///
     /// # Errors
@@ -42,6 +55,8 @@ impl Gates {
             gates: Self {
                 standing: Vec::new(),
                 next: self.next,
+                stock: self.stock.clone(),
+                admin: self.admin,
             },
             sockets: Vec::new(),
         };
@@ -53,12 +68,20 @@ impl Gates {
             let known = known.filter(|known| known.bind == bind && !taken(known.gate));
             let (gate, sockets) = match known.map(|known| known.gate).next() {
                 Some(gate) => (gate, None),
-                None => (plan.gates.new_gate(), Some(listener::bind(bind, workers)?)),
+                None => (plan.gates.new_gate(), Some(self.stock.bind(bind, workers)?)),
             };
             plan.gates.standing.push(Standing { gate, bind });
             plan.sockets.push(sockets);
         }
         Ok(plan)
+    }
+
+    /// Lets go of the sockets of listeners that are gone, and of those that were bound for a
+    /// plan of which nothing came.
+    pub(super) fn keep(&self) {
+        let binds = self.standing.iter().map(|standing| standing.bind);
+        let binds: Vec<_> = binds.chain(self.admin).collect();
+        self.stock.keep(&binds);
     }
 
     fn new_gate(&mut self) -> Gate {
@@ -75,7 +98,7 @@ impl Plan {
     pub(super) fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         let new = self.sockets.iter().flatten();
         new.filter_map(|sockets| sockets.first())
-            .map(TcpListener::local_addr)
+            .map(Sockets::local_addr)
             .collect()
     }
 
@@ -90,7 +113,7 @@ impl Plan {
         gates
             .map(|((standing, sockets), (listener, acceptor))| Door {
                 gate: standing.gate,
-                socket: sockets.as_mut().and_then(Vec::pop),
+                sockets: sockets.as_mut().and_then(Vec::pop),
                 manner: manner(listener, acceptor.as_ref()),
             })
             .collect()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::drain::Whom;
 
@@ -48,11 +48,36 @@ impl Ending {
     }
 }
 
+/// Resolves when another process has the sockets, and never if that does not happen.
+pub(super) async fn handed_over(mut phase: watch::Receiver<Phase>) {
+    let is_over = |phase: &Phase| match phase {
+        Phase::Drain(departure) => departure.ending == Ending::HandedOver,
+        _ => false,
+    };
+    if phase.wait_for(is_over).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// What an operator asked the process for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
     /// To drain, and to end.
     Drain,
+    /// To start another process in its place.
+    Upgrade,
+}
+
+/// How the last attempt to be replaced stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Upgrade {
+    /// There was none.
+    #[default]
+    None,
+    /// A process was started, and does not serve yet.
+    Starting,
+    /// It did not come to that.
+    Failed(String),
 }
 
 /// The sessions of one route are to be closed; the workers share it.

@@ -125,6 +125,11 @@ impl Prepared {
         }
     }
 
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
     /// Where keys will be fetched from at start: what nobody has looked at yet.
     pub fn fetched(&self) -> Vec<String> {
         self.refreshers.iter().filter_map(Refresher::url).collect()

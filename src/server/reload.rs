@@ -184,7 +184,10 @@ impl Reloader {
             Ok((plan, addresses))
         }) {
             Ok(planned) => planned,
-            Err(error) => return Outcome::unbound(&chain(&error)),
+            Err(error) => {
+                self.gates.keep();
+                return Outcome::unbound(&chain(&error));
+            }
         };
         let refreshers = std::mem::take(&mut next.refreshers);
         let new: Vec<_> = refreshers
@@ -230,6 +233,7 @@ impl Reloader {
             }
         }
         self.gates = plan.into_gates();
+        self.gates.keep();
         let mut all = Affected::default();
         for told in waiting {
             let affected = told.await.unwrap_or_default();

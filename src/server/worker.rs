@@ -21,6 +21,7 @@ use crate::revocation::Store;
 use crate::route::Places;
 use crate::server::doors::{Door, Doors};
 use crate::server::phase::{Departure, Ending, Phase, RouteDrain};
+use crate::server::watchdog::Pulse;
 use crate::telemetry::Telemetry;
 
 /// Everything one worker thread starts with.
@@ -35,6 +36,8 @@ pub(super) struct WorkerStart {
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) route_drains: mpsc::Receiver<Arc<RouteDrain>>,
+    /// Where somebody watches over the workers.
+    pub(super) pulse: Option<(Pulse, Duration)>,
     /// Dropped at the end: so the end is known.
     pub(super) _ended: mpsc::Sender<()>,
 }
@@ -70,6 +73,9 @@ async fn serve(start: WorkerStart) {
     ));
     let sweeping = proxy::end_revoked(Rc::clone(&worker), start.changes);
     tokio::task::spawn_local(sweeping);
+    if let Some((pulse, every)) = start.pulse {
+        tokio::task::spawn_local(pulse.beat(every));
+    }
     tokio::task::spawn_local(drain_routes(start.route_drains, Rc::clone(&worker)));
     let mut doors = Doors::default();
     doors.set(start.doors, &worker);

@@ -405,7 +405,10 @@ async fn the_operator_hears_of_a_service_that_fails_and_no_secret() {
         "{line}"
     );
     let log = program.log();
-    let warnings = log.iter().filter(|line| line.contains("\"WARN\""));
+    // The machine of the tests may not have the descriptors for all the connections allowed.
+    let warnings = log
+        .iter()
+        .filter(|line| line.contains("\"WARN\"") && !line.contains("RLIMIT_NOFILE"));
     assert_eq!(warnings.count(), 1, "one for all of them");
     let (_, signature) = token.rsplit_once('.').expect("a signature");
     for line in &log {

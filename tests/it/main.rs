@@ -33,4 +33,5 @@ mod rules;
 mod support;
 mod tls;
 mod token;
+mod upgrade;
 mod upstreams;

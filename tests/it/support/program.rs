@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -58,6 +58,11 @@ impl Settings {
         self.spawn_under(command, "debug").await
     }
 
+    /// The program as `command` starts it, with the usual lines in its log.
+    pub async fn spawn_by(self, command: Command) -> Program {
+        self.spawn_under(command, "info").await
+    }
+
     async fn spawn_under(self, mut command: Command, level: &str) -> Program {
         let (folder, certificate) = self.folder();
         command
@@ -95,6 +100,11 @@ impl Program {
         address(&line)
     }
 
+    /// A file beside the configuration.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path(name)
+    }
+
     pub async fn admin(&self) -> SocketAddr {
         address(&self.said("admin address").await)
     }
@@ -127,16 +137,19 @@ impl Program {
         self.log.all(message).len()
     }
 
-    pub fn signal(&self, signal: &str) {
-        let kill = format!("kill -s {signal} {}", self.child.id());
-        let sent = Command::new("sh").args(["-c", &kill]).status();
-        assert!(sent.expect("a shell").success());
+    pub fn signal(&self, name: &str) {
+        assert!(signal(name, self.child.id()), "it runs");
+    }
+
+    /// Waits until the program has ended by itself. Another one may go on with its log.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        until("the program ends", || child.try_wait().expect("a child")).await
     }
 
     /// Waits until the program has ended by itself, and its log is whole.
     pub async fn exited(&mut self) -> ExitStatus {
-        let child = &mut self.child;
-        let status = until("the program ends", || child.try_wait().expect("a child")).await;
+        let status = self.ended().await;
         let follower = self.follower.take().expect("the first call");
         follower.join().expect("it only collects lines");
         status
@@ -175,6 +188,14 @@ impl Program {
             .map(|ticks| ticks.parse::<u64>().expect("ticks"))
             .sum()
     }
+}
+
+/// Whether there was a process to send the signal to.
+pub fn signal(name: &str, pid: u32) -> bool {
+    let kill = format!("kill -s {name} {pid}");
+    let mut shell = Command::new("sh");
+    let sent = shell.args(["-c", &kill]).stderr(Stdio::null()).status();
+    sent.expect("a shell").success()
 }
 
 fn address(line: &Value) -> SocketAddr {

@@ -2,7 +2,7 @@
 //!
 //! One text serves both the proxy in this process and the real program.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use tidegate::config::Config;
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -16,6 +16,7 @@ pub const ORIGIN: &str = "https://app.example.com";
 /// See [`proxy`].
 pub struct Settings {
     endpoints: Vec<String>,
+    bind: SocketAddr,
     workers: usize,
     grace: &'static str,
     drain: &'static str,
@@ -40,6 +41,7 @@ type Change = Box<dyn FnOnce(&mut Config)>;
 pub fn proxy(upstream: SocketAddr) -> Settings {
     Settings {
         endpoints: vec![format!("ws://{upstream}")],
+        bind: (Ipv4Addr::LOCALHOST, 0).into(),
         workers: 1,
         grace: "10s",
         drain: "spread = \"0s\"",
@@ -77,6 +79,12 @@ impl Settings {
         for endpoint in &mut self.endpoints {
             endpoint.push_str(path);
         }
+        self
+    }
+
+    /// The address of the first listener, where one is bound already.
+    pub fn bind(mut self, bind: SocketAddr) -> Self {
+        self.bind = bind;
         self
     }
 
@@ -196,6 +204,7 @@ impl Settings {
     /// The file; its relative paths are the names in a [`Folder`].
     pub fn toml(&self) -> String {
         let Self {
+            bind,
             workers,
             grace,
             drain,
@@ -218,7 +227,7 @@ drain = {{ grace = "{grace}", {drain} }}
 {server}
 
 [[listener]]
-bind = "127.0.0.1:0"
+bind = "{bind}"
 {listener}
 [listener.tls]
 certificates = [{{ cert = "localhost.pem", key = "localhost.key" }}]
