@@ -45,11 +45,16 @@ impl Allowance {
         let interval = self.interval();
         let burst = u32::try_from(self.burst.get()).unwrap_or(u32::MAX);
         let most = interval.saturating_mul(burst);
-        let whole = spent.0.max(now);
+        // A slower allowance may have left behind more than this one can be owed.
+        let whole = now
+            .checked_add(most)
+            .map_or(spent.0, |latest| spent.0.min(latest))
+            .max(now);
         let owed = whole
             .saturating_duration_since(now)
             .saturating_add(interval);
         if owed > most {
+            spent.0 = whole;
             return Err(owed - most);
         }
         // So far off that no clock shows it, it is never whole again, and most of it is gone.
@@ -114,6 +119,20 @@ mod tests {
         assert_eq!(taken(start + SECOND * 3600), 3);
         assert!(spent.is_nothing(start + SECOND * 3602));
         assert!(!spent.is_nothing(start + SECOND * 3601));
+    }
+
+    #[test]
+    fn a_faster_allowance_owes_no_more_than_its_own_burst() {
+        let start = Instant::now();
+        let slow = allowance(1, SECOND, 100);
+        let mut spent = Spent::nothing(start);
+        while slow.charge(&mut spent, start).is_ok() {}
+        let fast = allowance(10, SECOND, 100);
+        assert!(fast.charge(&mut spent, start).is_err());
+        let soon = start + SECOND / 10;
+        assert_eq!(fast.charge(&mut spent, soon), Ok(()));
+        assert!(fast.charge(&mut spent, soon).is_err());
+        assert!(spent.is_nothing(soon + SECOND * 10));
     }
 
     proptest! {

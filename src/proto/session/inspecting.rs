@@ -31,8 +31,10 @@ pub(super) struct Inspector {
     pub(super) grants: Grants,
     /// By rule.
     quotas: Vec<Option<Meter>>,
-    /// Frames of the message under way, at most [`most_held`] bytes.
+    /// Frames of the message under way, at most `most` bytes.
     held: Vec<u8>,
+    /// [`most_held`] of the limits that its newest frame was let in under.
+    most: u64,
     /// The largest buffered amount with what was held.
     peak: usize,
 }
@@ -65,8 +67,14 @@ impl Inspector {
             grants: Grants::default(),
             quotas: rules.map(|rule| rule.quota.as_ref().map(meter)).collect(),
             held: Vec::new(),
+            most: most_held(policy.limits.max_message_size),
             peak: 0,
         }))
+    }
+
+    /// Another frame of the client's was let in.
+    pub(super) const fn handle_header(&mut self, max_message_size: u64) {
+        self.most = most_held(max_message_size);
     }
 }
 
@@ -143,8 +151,7 @@ impl Session {
         let bytes = pipe.unjudged();
         let amount = inspector.held.len() + bytes.len() + pipe.admitted_amount();
         inspector.peak = inspector.peak.max(amount);
-        let most = most_held(self.policy.limits.max_message_size);
-        if (inspector.held.len() + n) as u64 > most {
+        if (inspector.held.len() + n) as u64 > inspector.most {
             return Err(Cause::MessageTooBig(Side::Downstream));
         }
         inspector

@@ -181,6 +181,9 @@ impl Session {
         };
         let undecided = frame.fate == Fate::Undecided;
         self.inputs[from].frame = Some(frame);
+        if let (Side::Downstream, Some(inspector)) = (from, &mut self.inspector) {
+            inspector.handle_header(self.policy.limits.max_message_size);
+        }
         // What every message comes through is gone through at once.
         match undecided {
             true => self.decide(from, now),

@@ -41,6 +41,10 @@ pub(super) struct Pinger {
     /// Pings so far, which is the number of the newest.
     count: u32,
     times: Micros,
+    /// Whether anything came from the leg since the newest ping left, and in the time from the
+    /// one before to that.
+    heard: bool,
+    heard_before: bool,
 }
 
 /// A ping that waits for its answer.
@@ -49,8 +53,6 @@ struct Awaited {
     deadline: Instant,
     /// When the leg took it; `None`: it has not left.
     sent: Option<Instant>,
-    /// Whether anything came from the leg since.
-    heard: bool,
 }
 
 /// A [`RoundTrip`] in little room; all zero: there was none.
@@ -83,10 +85,8 @@ impl Pinger {
     }
 
     /// Something came from the leg.
-    pub(super) fn handle_heard(&mut self) {
-        if let Some(awaited) = &mut self.awaited {
-            awaited.heard = true;
-        }
+    pub(super) const fn handle_heard(&mut self) {
+        self.heard = true;
     }
 
     /// The ping has left; its answer has until `deadline`.
@@ -95,8 +95,9 @@ impl Pinger {
             **awaited = Awaited {
                 deadline,
                 sent: Some(now),
-                heard: false,
             };
+            self.heard_before = self.heard;
+            self.heard = false;
         }
     }
 
@@ -224,13 +225,15 @@ impl Session {
 
     /// A peer that is not read, because of a quota or of the other peer, cannot be heard, and
     /// one that is in the middle of a frame has not got the ping: they are given the time
-    /// again. One that was heard without a pong lives.
+    /// again. One that was heard without a pong lives; where clients have a heartbeat of
+    /// their own, since pings may not reach them, also one that was heard since the ping before.
     fn handle_pong_deadline(&mut self, side: Side, now: Instant) {
         let waits = self.legs[side].slot.is_some();
         let input = &self.inputs[side];
         let unread = input.throttle.is_some() || input.mode == Mode::Hold;
         let unread = unread || self.pipes[side].is_paused();
         let again = now + self.policy.keepalive.pong_timeout;
+        let has_heartbeat = side == Side::Downstream && self.policy.keepalive.heartbeat.is_some();
         let Some(pinger) = self.timers.pinger(side) else {
             return;
         };
@@ -241,7 +244,8 @@ impl Session {
             return;
         }
         let awaited = pinger.awaited.take();
-        let is_missing = awaited.is_some_and(|awaited| !awaited.heard);
+        let was_heard = pinger.heard || has_heartbeat && pinger.heard_before;
+        let is_missing = awaited.is_some() && !was_heard;
         // An upstream that is dead behind an open connection is lost like any other.
         if is_missing && !self.outlives(side, now) {
             self.fail(Cause::PongMissing(side), now);
@@ -273,7 +277,6 @@ impl Session {
             pinger.awaited = Some(Box::new(Awaited {
                 deadline,
                 sent: None,
-                heard: false,
             }));
         }
     }

@@ -317,6 +317,29 @@ mod heartbeat {
         sim.seen(to).into_iter().map(|seen| seen.payload).collect()
     }
 
+    /// A client that hears no pings, and whether it is still there after its heartbeats.
+    fn outlives_pings(every: Option<Duration>) -> bool {
+        let mut policy = policy();
+        policy.keepalive.ping_interval = Some(Duration::from_secs(25));
+        policy.keepalive.pong_timeout = Duration::from_secs(10);
+        let mut sim = beating(policy);
+        for _ in 0..20 {
+            sim.advance(every.unwrap_or(Duration::from_secs(20)));
+            if every.is_some() {
+                sim.send(Downstream, &request());
+            }
+        }
+        sim.close_code(Downstream).is_none()
+    }
+
+    #[test]
+    fn it_stands_for_pongs_where_the_way_loses_them() {
+        assert!(outlives_pings(Some(Duration::from_secs(20))));
+        assert!(outlives_pings(Some(Duration::from_secs(24))));
+        assert!(!outlives_pings(Some(Duration::from_secs(70))));
+        assert!(!outlives_pings(None));
+    }
+
     #[test]
     fn it_is_answered_at_the_edge_and_not_forwarded_in_any_slicing() {
         for policy in [policy(), inspecting()] {
