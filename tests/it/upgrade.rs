@@ -4,6 +4,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::support::admin::{get, post};
 use crate::support::client::Entrance;
+use crate::support::folder::Folder;
 use crate::support::program::{Program, signal, tidegate};
 use crate::support::raw::{opening, read_head, write};
 use crate::support::settings::{Settings, proxy};
@@ -352,4 +354,72 @@ async fn a_socket_that_no_listener_has_is_refused() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("nobody hands sockets over"), "{said}");
+}
+
+/// What the program says to a service manager.
+struct Manager {
+    socket: tokio::net::UnixDatagram,
+    heard: Vec<String>,
+    _folder: Folder,
+}
+
+impl Manager {
+    fn listen() -> (Self, PathBuf) {
+        let folder = Folder::new();
+        let path = folder.path("notify");
+        let socket = tokio::net::UnixDatagram::bind(&path).expect("bound");
+        let manager = Self {
+            socket,
+            heard: Vec::new(),
+            _folder: folder,
+        };
+        (manager, path)
+    }
+
+    /// Waits until a message holds `part`; what was said before is forgotten.
+    async fn hears(&mut self, part: &str) -> String {
+        within(part, async {
+            loop {
+                let mut text = [0; 1024];
+                let n = self.socket.recv(&mut text).await.expect("a message");
+                let text = String::from_utf8_lossy(&text[..n]).into_owned();
+                if text.contains(part) {
+                    return text;
+                }
+                self.heard.push(text);
+            }
+        })
+        .await
+    }
+}
+
+#[tokio::test]
+async fn the_service_manager_hears_how_the_process_stands() {
+    let upstream = echo().await;
+    let (mut manager, path) = Manager::listen();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "300000");
+    let settings = proxy(upstream.address).workers(2);
+    let mut program = settings.spawn_by(command).await;
+    manager.hears("READY=1").await;
+    manager.hears("WATCHDOG=1").await;
+    program.signal("HUP");
+    let reloading = manager.hears("RELOADING=1").await;
+    assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
+    manager.hears("READY=1").await;
+    program.signal("USR2");
+    let taken_over = manager.hears("MAINPID=").await;
+    let next = Next(started(&program, 0).await);
+    assert!(
+        taken_over.contains(&format!("MAINPID={}\n", next.0)),
+        "{taken_over}"
+    );
+    assert_eq!(program.ended().await.code(), Some(0));
+    // The process that was replaced said nothing of an end.
+    assert!(!manager.heard.iter().any(|text| text.contains("STOPPING")));
+    manager.hears("WATCHDOG=1").await;
+    next.stop(&program).await;
+    manager.hears("STOPPING=1").await;
 }
