@@ -19,6 +19,7 @@ mod revising;
 mod start;
 mod summary;
 mod timing;
+mod wording;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,7 +35,7 @@ use self::life::{Life, Saying};
 pub use self::pinging::RoundTrip;
 pub use self::summary::Summary;
 use self::timing::Timers;
-use crate::proto::cause::{Cause, Lost};
+use crate::proto::cause::Cause;
 use crate::proto::limits::Meter;
 use crate::proto::pipe::Pipe;
 use crate::proto::policy::Policy;
@@ -206,12 +207,6 @@ impl Session {
         self.pipes[side.other()].discard_unsent();
         self.handle_vanished(side, now);
         self.check_ended();
-    }
-
-    /// Whether the connection of `side` may break without the session: then it does not matter
-    /// any more, or another takes its place.
-    fn outlives(&mut self, side: Side, now: Instant) -> bool {
-        side == Side::Upstream && (self.is_holding() || self.hold_if_possible(Lost::Vanished, now))
     }
 
     /// What `to` should be sent next. Empty: nothing.

@@ -133,3 +133,6 @@ async fn dial_again(
     }
     Ok(connected)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use tidegate::proto::cause::{Cause, Lost};
 use tidegate::proto::side::Side;
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 
-use crate::support::raw::{self, binary, masked, plain, read_frame, write};
+use crate::support::raw::{self, binary, masked, opening, plain, read_frame, read_head, write};
 use crate::support::settings::{Settings, proxy};
 use crate::support::upstream::{Server, switching, upstream};
-use crate::support::{assert_took, token};
+use crate::support::{assert_took, token, within};
 
 const FAST: &str = "backoff = { first = \"20ms\", max = \"200ms\" }";
 
@@ -263,4 +264,56 @@ async fn a_request_that_decides_keeps_its_subprotocol() {
     let detail = proxy.record().await.detail;
     assert_eq!(detail, None);
     proxy.stop().await;
+}
+
+/// Sessions of the test of the storm.
+const SESSIONS: usize = 2_000;
+
+#[tokio::test]
+async fn thousands_of_held_sessions_come_back_in_turn_over_all_workers() {
+    let upstream = upstream().await;
+    let settings = proxy(upstream.address)
+        .workers(2)
+        .process_limits("max_connections_per_ip = 10000")
+        .without_token()
+        .section("keepalive", "ping_interval = \"off\"")
+        // However slow this machine is with its part: nobody gives up.
+        .upstream(
+            "dials = { rate = \"500/s\", burst = 100 }\n\
+             dial_timeout = \"60s\"\nhandshake_timeout = \"60s\"",
+        )
+        .more("[[listener]]\nbind = \"127.0.0.1:0\"\nplaintext = true\n");
+    let mut program = holding(settings, "max_hold = \"2m\"").spawn_quiet().await;
+    let address = program.listener(1).await;
+    let (mut clients, mut servers) = (Vec::new(), Vec::new());
+    for _ in 0..SESSIONS {
+        let tcp = within("a connection", TcpStream::connect(address)).await;
+        let mut tcp = tcp.expect("it listens");
+        write(&mut tcp, opening("/chat").text().as_bytes()).await;
+        servers.push(upstream.accept_raw().await);
+        assert_eq!(read_head(&mut tcp).await.status(), 101);
+        clients.push(tcp);
+    }
+    // The upstream restarts.
+    let began = Instant::now();
+    servers.clear();
+    let back = plain(raw::text("back"));
+    for _ in 0..SESSIONS {
+        let mut server = upstream.accept_raw().await;
+        write(&mut server, &back).await;
+        servers.push(server);
+    }
+    // At the soonest; how much later is the machine's affair.
+    let pace = Duration::from_millis(2) * u32::try_from(SESSIONS - 100).expect("few");
+    assert_took(began, pace * 99 / 100, 30 * Duration::from_secs(1));
+    for client in &mut clients {
+        assert_eq!(read_frame(client).await.expect("a text").payload, b"back");
+    }
+    drop(clients);
+    drop(servers);
+    program.signal("INT");
+    assert_eq!(program.exited().await.code(), Some(0));
+    let counts = program.said("counts since the start").await;
+    assert_eq!(counts["held"], SESSIONS);
+    assert_eq!(counts["resumed"], SESSIONS);
 }

@@ -18,6 +18,7 @@ use crate::proto::pipe::Watermarks;
 use crate::proto::policy::{Backoff, Hold, Policy};
 use crate::proto::replay::Replay;
 use crate::proto::seed::{Seed, Use};
+use crate::proto::side::Side;
 use crate::proto::token::Masked;
 use crate::proto::utf8::Utf8;
 
@@ -107,8 +108,19 @@ impl Resumable {
 }
 
 impl Session {
+    /// Whether the connection of `side` may break without the session: then it does not matter
+    /// any more, or another takes its place.
+    pub(super) fn outlives(&mut self, side: Side, now: Instant) -> bool {
+        if side == Side::Upstream && self.is_holding() {
+            // An answer to its Close that it will not take is not offered again.
+            self.legs.upstream = Leg::new(false);
+            return true;
+        }
+        side == Side::Upstream && self.hold_if_possible(Lost::Vanished, now)
+    }
+
     /// The upstream leg is lost. Whether the session goes on without it, and waits for another.
-    pub(super) fn hold_if_possible(&mut self, lost: Lost, now: Instant) -> bool {
+    fn hold_if_possible(&mut self, lost: Lost, now: Instant) -> bool {
         let policy = Arc::clone(&self.policy);
         let Some(hold) = policy.hold.as_ref().filter(|_| self.can_hold()) else {
             return false;

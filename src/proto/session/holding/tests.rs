@@ -132,6 +132,28 @@ fn only_the_close_codes_of_the_policy_are_outlived() {
 }
 
 #[test]
+fn an_answer_that_the_upstream_does_not_take_is_not_offered_again() {
+    let mut sim = Sim::new(holding());
+    sim.take(Upstream, 0);
+    let close = frame(Upstream, OpCode::Close, &close_payload(1012, ""));
+    sim.send(Upstream, &close);
+    assert!(!sim.session.pending(Upstream).is_empty());
+    // And its connection is no stalled one.
+    assert_eq!(sim.session.poll_timeout(), Some(deadline(&sim)));
+    sim.session.handle_reset(Upstream, sim.now);
+    assert!(sim.session.is_holding());
+    assert!(sim.session.pending(Upstream).is_empty());
+    assert!(!sim.session.can_shut(Upstream));
+}
+
+fn deadline(sim: &Sim) -> Instant {
+    match &sim.session.phase {
+        Phase::Holding(holding) => holding.deadline(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_close_that_comes_inside_a_frame_of_the_clients_is_not_answered() {
     let mut sim = Sim::new(holding());
     sim.take(Upstream, 5);
