@@ -14,7 +14,9 @@
 //! file to read first.
 //!
 //! Beside the connections, on a thread for the [`housekeeping`], [`admin`] answers operators,
-//! and [`revocation`] keeps the tokens that count no longer, whose sessions then end.
+//! and [`revocation`] keeps the tokens that count no longer, whose sessions then end. There
+//! [`server`] takes another configuration, too: a connection keeps the one it was accepted
+//! under.
 //!
 //! Around them all the process begins and ends in good order: [`drain`] paces the end of the
 //! connections, [`handover`] passes the sockets on to the next process, and [`supervisor`]

@@ -11,6 +11,7 @@
 mod places;
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -35,6 +36,8 @@ pub struct RouteEntry {
 #[derive(Debug)]
 pub struct Routes {
     entries: Vec<RouteEntry>,
+    /// From a name to where it stands in the list given.
+    names: HashMap<String, usize>,
 }
 
 impl Routes {
@@ -51,7 +54,12 @@ impl Routes {
             .collect::<Result<Vec<_>, _>>()?;
         // The sort is stable: of two routes alike in everything, the first written wins.
         entries.sort_by_key(|entry| Reverse(specificity(&entry.route)));
-        Ok(Self { entries })
+        let names = entries.iter();
+        let names = names.map(|entry| (entry.route.name.clone(), entry.index));
+        Ok(Self {
+            names: names.collect(),
+            entries,
+        })
     }
 
     /// The most specific of the routes that match both host and path.
@@ -68,6 +76,12 @@ impl Routes {
         self.entries.iter().find(|entry| {
             host_matches(entry.route.host.as_ref(), host) && path_matches(&entry.route.path, path)
         })
+    }
+
+    /// Where the route of this name stands in the list given.
+    #[must_use]
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        self.names.get(name).copied()
     }
 
     /// Every route, most specific first.

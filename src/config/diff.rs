@@ -48,27 +48,46 @@ type Table = BTreeMap<String, Node>;
 /// A value of the file.
 #[derive(PartialEq, Eq)]
 enum Node {
-    /// Its text, and whether that may be shown.
-    Leaf(String, Shown),
+    Leaf(Leaf),
     Table(Table),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Shown {
-    Yes,
-    No,
+/// Equal where all of it is, whatever is shown.
+#[derive(PartialEq, Eq)]
+struct Leaf {
+    whole: String,
+    may_be_secret: bool,
 }
 
 impl Node {
     fn describe(&self) -> String {
         match self {
-            Self::Leaf(text, Shown::Yes) => text.clone(),
-            Self::Leaf(_, Shown::No) => "… (not shown)".to_owned(),
+            Self::Leaf(leaf) => leaf.shown(),
             Self::Table(table) => match table.len() {
                 1 => "a section of 1 key".to_owned(),
                 n => format!("a section of {n} keys"),
             },
         }
+    }
+}
+
+impl Leaf {
+    /// Without what may be a secret: the query of an address may be a password, too.
+    fn shown(&self) -> String {
+        if self.may_be_secret {
+            return "… (not shown)".to_owned();
+        }
+        let mut rest = self.whole.as_str();
+        let mut shown = String::new();
+        while let Some((before, after)) = rest.split_once("://") {
+            let end = after.find('"').unwrap_or(after.len());
+            let (address, behind) = after.split_at(end);
+            let query = address.split_once('?');
+            let address = query.map_or(address.to_owned(), |(address, _)| format!("{address}?…"));
+            shown += &format!("{before}://{address}");
+            rest = behind;
+        }
+        printable(&(shown + rest))
     }
 }
 
@@ -95,42 +114,39 @@ fn node(section: &Section<'_>, key: &str, value: &Value<'_>) -> Result<Node, Rep
     if value.is_table() {
         return Ok(Node::Table(table(&section.entry(value)?)?));
     }
-    match value.items() {
-        Some(items) if !items.is_empty() && items.iter().all(Value::is_table) => {
-            let mut tables = Table::new();
-            for item in &items {
-                insert(&mut tables, table(&section.entry(item)?)?);
-            }
-            Ok(Node::Table(tables))
-        }
-        items => Ok(leaf(&format!("{}.{key}", section.place()), value, items)),
+    let path = format!("{}.{key}", section.place());
+    let items = value.items().unwrap_or_default();
+    if !items.iter().any(Value::is_table) {
+        return Ok(leaf(&path, value));
     }
+    let mut tables = Table::new();
+    for item in &items {
+        match item.is_table() {
+            true => insert(&mut tables, table(&section.entry(item)?)?),
+            false => {
+                tables.insert(format!("#{}", tables.len() + 1), leaf(&path, item));
+            }
+        }
+    }
+    Ok(Node::Table(tables))
 }
 
-fn leaf(path: &str, value: &Value<'_>, items: Option<Vec<Value<'_>>>) -> Node {
-    let text = match items {
-        Some(items) => {
-            let items: Vec<String> = items.iter().map(text).collect();
+fn leaf(path: &str, value: &Value<'_>) -> Node {
+    Node::Leaf(Leaf {
+        whole: whole(value),
+        may_be_secret: may_be_secret(path),
+    })
+}
+
+/// All of a value, as text.
+fn whole(value: &Value<'_>) -> String {
+    match (value.text(), value.items()) {
+        (Some(text), _) => format!("\"{text}\""),
+        (None, Some(items)) => {
+            let items: Vec<String> = items.iter().map(whole).collect();
             format!("[{}]", items.join(", "))
         }
-        None => text(value),
-    };
-    match may_be_secret(path) {
-        true => Node::Leaf(text, Shown::No),
-        false => Node::Leaf(text, Shown::Yes),
-    }
-}
-
-fn text(value: &Value<'_>) -> String {
-    match value.text() {
-        // The query of an address may be a password.
-        Some(text) if text.contains("://") => {
-            let address = text
-                .split_once('?')
-                .map(|(before, _)| format!("{before}?…"));
-            format!("\"{}\"", printable(address.as_deref().unwrap_or(text)))
-        }
-        _ => {
+        (None, None) => {
             let described = value.describe();
             let number = described.strip_prefix("the number ");
             number.unwrap_or(&described).to_owned()
@@ -141,7 +157,7 @@ fn text(value: &Value<'_>) -> String {
 /// Adds a table of a list under the name that its operator knows it by.
 fn insert(tables: &mut Table, table: Table) {
     let own = |key| match table.get(key) {
-        Some(Node::Leaf(text, Shown::Yes)) => Some(text.trim_matches('"').to_owned()),
+        Some(Node::Leaf(leaf)) => Some(leaf.whole.trim_matches('"').to_owned()),
         _ => None,
     };
     let name = own("name").or_else(|| own("bind"));
@@ -182,6 +198,8 @@ const ABSENT: &str = "(not in the file)";
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn lines(old: &str, new: &str) -> Vec<String> {
@@ -237,6 +255,16 @@ mod tests {
     }
 
     #[test]
+    fn a_difference_behind_what_is_shown_is_one() {
+        let config = |end: &str| format!("[a]\nreply = \"{}{end}\"\n", "x".repeat(500));
+        let shown = lines(&config("y"), &config("z"));
+        assert_eq!(shown.len(), 1);
+        assert!(shown.iter().all(|line| line.chars().count() < 300));
+        let tables = |n: u8| format!("[a]\nlist = [1, {{ b = {n} }}]\n");
+        assert_eq!(lines(&tables(1), &tables(2)), ["a.list.#2.b: 1 → 2"]);
+    }
+
+    #[test]
     fn what_may_be_a_secret_is_not_shown() {
         let config = |key: &str, token: &str, url: &str| {
             format!(
@@ -259,5 +287,21 @@ mod tests {
             lines("[", "[a]\nb = 1\n"),
             ["a: (not in the file) → a section of 1 key"]
         );
+    }
+
+    proptest! {
+        #[test]
+        fn any_two_texts_can_be_compared_and_told_of(
+            lines in prop::collection::vec("(\\[{1,2}(a|b|jwt)\\]{1,2}|(name|key|a) = (1|'.{0,9}'|\\[\\]|\\{ b = 1 \\}))", 0..8),
+            cut in 0..8usize,
+        ) {
+            let whole = Source::new(lines.join("\n"));
+            let half = Source::new(lines[..cut.min(lines.len())].join("\n"));
+            prop_assert_eq!(diff(&whole, &whole), []);
+            for change in diff(&half, &whole) {
+                let moves = |c: char| c.is_control() && c != '\t';
+                prop_assert!(!change.to_string().contains(moves), "{:?}", change);
+            }
+        }
     }
 }

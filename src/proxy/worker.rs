@@ -156,8 +156,7 @@ impl Snapshot {
         let Some(born) = handle.route() else {
             return Fate::Stays;
         };
-        let mut routes = self.shared.config.routes.iter();
-        match routes.find(|route| route.name == born.name) {
+        match self.route_named(&born.name) {
             None => Fate::Vanished,
             Some(route) if self.apply == Apply::Live => {
                 handle.revise(Arc::clone(&route.policy));
@@ -172,8 +171,11 @@ impl Snapshot {
 
     /// Whether it has a route of this name.
     pub fn has_route(&self, name: &str) -> bool {
-        let mut routes = self.shared.config.routes.iter();
-        routes.any(|route| route.name == name)
+        self.route_named(name).is_some()
+    }
+
+    fn route_named(&self, name: &str) -> Option<&Arc<Route>> {
+        self.route(self.shared.routes.index_of(name)?)
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -201,8 +203,7 @@ impl Snapshot {
     /// Who judges a new token for a session of a route with this name; `None`: there is no
     /// such route, or it asks for none.
     pub(super) fn renewer(&self, route: &str) -> Option<&Authenticator> {
-        let mut routes = self.shared.config.routes.iter();
-        let index = routes.position(|known| known.name == route)?;
+        let index = self.shared.routes.index_of(route)?;
         self.authenticator(index).filter(|known| known.asks())
     }
 

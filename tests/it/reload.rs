@@ -187,6 +187,26 @@ async fn a_client_that_is_being_let_in_keeps_its_configuration_unless_its_route_
 }
 
 #[tokio::test]
+async fn a_held_session_finds_its_upstream_where_a_reload_says_it_is() {
+    let (before, after) = (upstream().await, upstream().await);
+    let settings =
+        |address| proxy(address).section("hold", "backoff = { first = \"20ms\", max = \"100ms\" }");
+    let proxy = settings(before.address).start();
+    let mut client = proxy.entrance.admitted().await;
+    let server = before.accept().await;
+    // Both its connection and its place are gone.
+    let _nobody = before.into_dead();
+    drop(server);
+    proxy.counted("held", 1, |c| c.held.get()).await;
+    client.send("meanwhile").await;
+    changed(&proxy.reload(&settings(after.address), None).await);
+    let mut server = after.accept().await;
+    assert_eq!(server.text().await, "meanwhile");
+    drop((client, server));
+    proxy.stop().await;
+}
+
+#[tokio::test]
 async fn a_configuration_with_a_mistake_changes_nothing_and_says_all_that_is_wrong() {
     let upstream = echo().await;
     let proxy = edge(&upstream, 200).start();

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use tidegate::config;
+use tidegate::config::diff::diff;
 use tidegate::config::problem::{Problem, render};
 use tidegate::config::source::Source;
 
@@ -31,7 +32,21 @@ fuzz_target!(|text: &str| {
             print(&refused.problems, &refused.text);
         }
     }
+    compare(text);
 });
+
+/// Whatever changed can be told of, and nothing when nothing did.
+fn compare(text: &str) {
+    let (whole, half) = (
+        Source::new(text),
+        Source::new(&text[..text.floor_char_boundary(text.len() / 2)]),
+    );
+    assert!(diff(&whole, &whole).is_empty());
+    for change in diff(&half, &whole) {
+        let moves = |c: char| c.is_control() && c != '\t';
+        assert!(!change.to_string().contains(moves), "{change:?}");
+    }
+}
 
 /// What reaches the operator's terminal moves no cursor.
 fn print(problems: &[Problem], text: &Source) {
