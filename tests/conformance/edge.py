@@ -121,16 +121,17 @@ def free_port():
         return found.getsockname()[1]
 
 
-def listens(port):
-    """Waits until somebody listens there."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
+def listens(child, port, patience=3 * PATIENCE):
+    """Waits until this child, which does not say so, listens there."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and child.process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
             return
         except OSError:
             time.sleep(0.05)
-    raise SystemExit(f"nobody listens at port {port} within {PATIENCE} s")
+    said = "".join(child.lines)
+    raise SystemExit(f"{child.command} does not listen at port {port}:\n{said}")
 
 
 class Tidegate(Child):

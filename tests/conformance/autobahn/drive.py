@@ -79,7 +79,12 @@ class Play:
 
     def wstest(self, mode, name, spec):
         """The testsuite's program in a mode, with its reports in a folder of this name."""
-        spec = {"outdir": str(self.reports / name), "cases": self.cases, **spec}
+        # It waits a second by default, which a busy machine may need for 16 MiB.
+        waits = ["openHandshakeTimeout", "closeHandshakeTimeout"]
+        if mode == "fuzzingclient":
+            waits.append("serverConnectionDropTimeout")
+        options = dict.fromkeys(waits, edge.PATIENCE)
+        spec = {"outdir": str(self.reports / name), "cases": self.cases, "options": options, **spec}
         file = self.folder / f"{name}.json"
         file.write_text(json.dumps(spec))
         return edge.Child([self.work / "wstest", "-m", mode, "-s", file, "-u", "0"], cwd=self.folder)
@@ -120,11 +125,11 @@ class Play:
         spec = {"url": f"ws://127.0.0.1:{direct}", "exclude-cases": COMPRESSION}
         behind_spec = {"url": f"ws://127.0.0.1:{behind}"}
         with (
-            self.wstest("fuzzingserver", "server-direct", spec),
-            self.wstest("fuzzingserver", "server-edge", behind_spec),
+            self.wstest("fuzzingserver", "server-direct", spec) as before,
+            self.wstest("fuzzingserver", "server-edge", behind_spec) as behind_edge,
         ):
-            edge.listens(direct)
-            edge.listens(behind)
+            edge.listens(before, direct)
+            edge.listens(behind_edge, behind)
             with self.tidegate("server", behind) as proxy:
                 ca = self.folder / "edge.pem"
                 drive = self.work / "client.mjs"

@@ -208,7 +208,8 @@ const clients = {
         const socket = new Phoenix(url, {
           transport: Trusting,
           params: { access_token: token },
-          heartbeatIntervalMs: 100,
+          // One that is not answered by the next ends the connection: not on a busy machine.
+          heartbeatIntervalMs: 20_000,
           reconnectAfterMs: () => 3_600_000,
         });
         socket.onError(fail);

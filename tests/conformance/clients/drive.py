@@ -188,7 +188,7 @@ class Play:
             )
             program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
             child = edge.Child([program, "-c", self.folder / "mosquitto.conf"])
-            edge.listens(port)
+            edge.listens(child, port)
             return child, port
         child = self.script(*pair.server)
         return child, child.said(edge.port_of)
