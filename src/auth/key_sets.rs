@@ -10,12 +10,12 @@
 //! token and not its `kid`, so that nobody can have a key refused by guessing its name before
 //! the issuer publishes it. Bound: `MAX_HELPLESS` digests of 8 bytes.
 //!
-//! Knows neither files nor the network, and no clock.
+//! Knows neither files nor the network, and asks no clock.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
@@ -129,6 +129,8 @@ pub struct LiveKeys {
 #[derive(Debug, Default)]
 struct State {
     set: Option<Arc<KeySet>>,
+    /// When it was read last, also where another configuration had it read.
+    read_at: Option<Instant>,
     /// Readings that began and ended; at most one is under way.
     begun: u64,
     ended: u64,
@@ -163,8 +165,14 @@ impl LiveKeys {
 
     /// Uses the set that is in force elsewhere until it is read.
     fn begin_with(&self, other: &Self) {
-        let set = other.state.borrow().set.clone();
-        self.state.send_modify(|state| state.set = set);
+        let (set, read_at) = {
+            let state = other.state.borrow();
+            (state.set.clone(), state.read_at)
+        };
+        self.state.send_modify(|state| {
+            state.set = set;
+            state.read_at = read_at;
+        });
     }
 
     /// Where the configuration names the source first, as the path of a key.
@@ -194,6 +202,11 @@ impl LiveKeys {
         self.state.borrow().set.is_some()
     }
 
+    /// When the set in force was read last, also where another configuration had it read.
+    pub fn read_at(&self) -> Option<Instant> {
+        self.state.borrow().read_at
+    }
+
     /// Resolves when there are keys to verify with.
     pub async fn ready(&self) {
         let mut state = self.state.subscribe();
@@ -219,13 +232,14 @@ impl LiveKeys {
     }
 
     /// The reading has ended well, with another set or, without one, that in force.
-    pub fn end(&self, set: Option<KeySet>) {
+    pub fn end(&self, set: Option<KeySet>, now: Instant) {
         self.state.send_modify(|state| {
             state.end();
             state.failed = false;
             if let Some(set) = set {
                 state.set = Some(Arc::new(set));
             }
+            state.read_at = Some(now);
         });
     }
 
@@ -249,6 +263,7 @@ impl LiveKeys {
     pub fn withdraw(&self) {
         self.state.send_if_modified(|state| {
             state.set = None;
+            state.read_at = None;
             false
         });
     }

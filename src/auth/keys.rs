@@ -10,6 +10,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use jsonwebtoken::{DecodingKey, EncodingKey, crypto};
 
@@ -179,7 +180,7 @@ impl<'a> Report<'a> {
                         "public keys for signatures",
                     );
                 }
-                keys.end(Some(set));
+                keys.end(Some(set), Instant::now());
             }
             Err(refused) => {
                 let found = format!("{name} is no set of keys to verify with: {refused}");

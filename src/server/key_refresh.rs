@@ -126,7 +126,10 @@ impl Refresher {
     pub(super) async fn run(self) {
         let mut course = Course::default();
         if self.keys.is_ready() {
-            course.last_good = Some(Instant::now());
+            // Those of a configuration before may be older than this one wants them.
+            if self.too_old().is_some_and(|at| at <= Instant::now()) {
+                self.withdraw();
+            }
             // A file was read when the configuration was; others may have keys from one before.
             if matches!(self.way, Way::File(_)) {
                 self.until_due(&mut course).await;
@@ -151,8 +154,9 @@ impl Refresher {
     /// One reading, which ends well with a set in force.
     async fn read(&self, course: &mut Course) -> Result<(), Failed> {
         let document = self.document().await?;
-        if course.last_good.is_some() && course.document == document && self.keys.is_ready() {
-            self.keys.end(None);
+        let is_same = course.document.as_ref() == Some(&document);
+        if is_same && self.keys.is_ready() {
+            self.keys.end(None, Instant::now().into_std());
             return Ok(());
         }
         let (set, set_aside) = self.keys.parse(&document).map_err(Failed::Set)?;
@@ -161,8 +165,8 @@ impl Refresher {
             tracing::warn!(%source, %one, "a key of the set is not used");
         }
         tracing::info!(%source, keys = set.len(), "keys are in use");
-        self.keys.end(Some(set));
-        course.document = document;
+        self.keys.end(Some(set), Instant::now().into_std());
+        course.document = Some(document);
         Ok(())
     }
 
@@ -194,9 +198,9 @@ impl Refresher {
         loop {
             // Before anything that ends the waiting: otherwise whoever asks again and again
             // would keep the set in use.
-            let too_old = self.too_old(course);
+            let too_old = self.too_old();
             if too_old.is_some_and(|at| at <= Instant::now()) {
-                self.withdraw(course);
+                self.withdraw();
                 continue;
             }
             let next = too_old.map_or(due, |at| at.min(due));
@@ -207,13 +211,13 @@ impl Refresher {
     }
 
     /// When the set in force will be too old.
-    fn too_old(&self, course: &Course) -> Option<Instant> {
+    fn too_old(&self) -> Option<Instant> {
         let max_age = self.keys.source().max_age?;
-        course.last_good?.checked_add(max_age)
+        let at = self.keys.read_at()?.checked_add(max_age)?;
+        Some(Instant::from_std(at))
     }
 
-    fn withdraw(&self, course: &mut Course) {
-        course.last_good = None;
+    fn withdraw(&self) {
         self.keys.withdraw();
         let source = &self.keys.source().source;
         tracing::error!(%source, "the keys are older than max_age and out of use: tokens cannot be judged (1013, 503)");
@@ -224,7 +228,6 @@ impl Refresher {
             let source = &self.keys.source().source;
             tracing::info!(%source, "keys can be read again");
         }
-        course.last_good = Some(Instant::now());
         course.failures = 0;
         course.told = None;
     }
@@ -243,9 +246,9 @@ impl Refresher {
                 return tracing::debug!(%source, reason, "keys could not be read");
             }
         }
-        match course.last_good {
+        match self.keys.read_at() {
             Some(at) => {
-                let age_s = now.duration_since(at).as_secs();
+                let age_s = now.duration_since(Instant::from_std(at)).as_secs();
                 tracing::warn!(%source, reason, age_s, "keys could not be read: the last good ones stay in use");
             }
             None => {
@@ -259,10 +262,8 @@ impl Refresher {
 /// How the readings of one source went so far.
 #[derive(Debug, Default)]
 struct Course {
-    /// When the set in force was read last.
-    last_good: Option<Instant>,
-    /// The document it is from.
-    document: Bytes,
+    /// The document that the set in force is from, if it was read here.
+    document: Option<Bytes>,
     /// Readings that failed since then.
     failures: u32,
     /// The last warning, and when it was given.

@@ -58,7 +58,8 @@ fn signed(kid: &str) -> String {
 impl Edge {
     fn end(&self, kids: &[&str]) {
         let parsed = self.keys.parse(document(kids).as_bytes());
-        self.keys.end(Some(parsed.expect("a good set").0));
+        let (set, _) = parsed.expect("a good set");
+        self.keys.end(Some(set), Instant::now());
     }
 
     /// Whether somebody asked for a reading since this was last called.
@@ -220,7 +221,7 @@ fn without_keys_the_edge_is_not_ready_and_says_so() {
     let token = signed("a");
     let mut waiting = pin!(edge.authenticator.admit(&token, now));
     assert!(poll(waiting.as_mut()).is_pending());
-    edge.keys.end(None);
+    edge.keys.end(None, Instant::now());
     let verdict = poll(waiting);
     let unavailable = TokenRefused::KeysUnavailable;
     assert!(matches!(verdict, Poll::Ready(Err(refused)) if refused == unavailable));
@@ -297,11 +298,9 @@ fn a_source_that_the_next_configuration_names_alike_keeps_its_keys() {
     let first = load(KeySets::default(), jwks(60));
     let keys = Arc::clone(first.iter().next().expect("one source"));
     assert!(first.unread().any(|unread| Arc::ptr_eq(unread, &keys)));
-    keys.end(Some(
-        keys.parse(document(&["a"]).as_bytes())
-            .expect("a good set")
-            .0,
-    ));
+    let (set, _) = keys.parse(document(&["a"]).as_bytes()).expect("a good set");
+    let read_at = Instant::now();
+    keys.end(Some(set), read_at);
 
     let same = load(first.successor(|_| Roots::Same), jwks(60));
     assert!(same.has(&keys));
@@ -316,6 +315,8 @@ fn a_source_that_the_next_configuration_names_alike_keeps_its_keys() {
         let unread: Vec<_> = other.unread().collect();
         assert_eq!(unread.len(), 1);
         assert!(unread.iter().all(|keys| keys.is_ready()));
+        // They do not become younger by that.
+        assert!(unread.iter().all(|keys| keys.read_at() == Some(read_at)));
     }
     let mut gone = first.successor(|_| Roots::Same);
     gone.forget_before();
