@@ -5,13 +5,14 @@
 //! wrong with it does anything change. Runs on the thread of housekeeping, one reload at a time.
 
 mod report;
+mod watched;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::auth::key_sets::LiveKeys;
 use crate::config::{Apply, diff};
@@ -22,6 +23,7 @@ use crate::server::key_refresh::Refresher;
 use crate::server::origin::Findings;
 use crate::server::phase::Phase;
 use crate::server::prepared::{Prepared, revocable};
+use crate::server::reload::watched::Watched;
 use crate::server::standing::Standing;
 use crate::server::worker::Order;
 use crate::telemetry::chain;
@@ -85,16 +87,7 @@ struct Course {
     /// verifies with them.
     reading: Vec<(Arc<LiveKeys>, AbortHandle)>,
     tasks: JoinSet<()>,
-    watched: Watched,
-}
-
-/// What is known of the files.
-#[derive(Default)]
-struct Watched {
-    /// Newer than what is in force, and the looks since there is one.
-    settling: Option<(Stamps, u32)>,
-    /// Found no good, or no different.
-    known: Option<Stamps>,
+    watched: Watched<Stamps>,
 }
 
 impl Reloader {
@@ -135,7 +128,7 @@ impl Reloader {
     }
 
     /// Looks after the files. What is still being written, or does not fit together, is not
-    /// taken; it is tried again when it has changed again.
+    /// taken; it is tried again when it has changed again, and else ever more seldom.
     async fn look(&mut self, course: &mut Course) {
         let is_watched = self.current.shared.config.server.reload.watch;
         if !is_watched || matches!(*self.phase.borrow(), Phase::Drain(_)) {
@@ -144,24 +137,31 @@ impl Reloader {
         let Some(origin) = &self.current.origin else {
             return;
         };
-        let now = self.current.files.look();
-        if now == self.current.files.stamps() || !course.watched.has_settled(now) {
+        let stamps = self.current.files.look();
+        let is_new = stamps != self.current.files.stamps();
+        if !is_new || !course.watched.is_due(stamps, Instant::now().into_std()) {
             return;
         }
         let config = (*self.current.shared.config).clone();
         let loaded = Prepared::load_after(config, origin.env(), Some(&self.current));
         let (origin, text) = (origin.clone(), origin.text().clone());
         match loaded {
-            Ok((next, _)) if self.current.files.changed(&next.files).is_empty() => {}
+            Ok((next, _)) if self.current.files.changed(&next.files).is_empty() => {
+                course.watched.handle_good();
+            }
             Ok((next, problems)) => {
+                course.watched.handle_good();
                 let next = next.renewable(origin, text.clone());
                 let findings = Findings { problems, text };
                 let outcome = self.take(next, &findings, By::Files, None, course).await;
                 outcome.log(By::Files);
             }
             Err(problems) => {
-                let findings = Findings { problems, text };
-                Outcome::refused(origin.file(), findings).log(By::Files);
+                let now = Instant::now().into_std();
+                if course.watched.handle_bad(&problems, now) {
+                    let findings = Findings { problems, text };
+                    Outcome::refused(origin.file(), findings).log(By::Files);
+                }
             }
         }
     }
@@ -300,29 +300,9 @@ impl Course {
     }
 }
 
-impl Watched {
-    /// Whether what is there now has been there for a while, and nobody has looked into it.
-    fn has_settled(&mut self, now: Stamps) -> bool {
-        if self.known.as_ref() == Some(&now) {
-            return false;
-        }
-        let (before, looks) = self.settling.take().unzip();
-        let looks = looks.unwrap_or(0) + 1;
-        if before.as_ref() != Some(&now) && looks < MOST_LOOKS {
-            self.settling = Some((now, looks));
-            return false;
-        }
-        self.known = Some(now);
-        true
-    }
-}
-
 /// Looking costs a system call for each file. Two looks make a change count: a pair of a
 /// certificate and its key is written within one of them.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// Looks that make a change count though each found another: files that never rest.
-const MOST_LOOKS: u32 = 30;
 
 /// For new sets of keys to be read before they are needed.
 const PATIENCE: Duration = Duration::from_secs(5);
