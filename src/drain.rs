@@ -39,6 +39,10 @@ pub struct Seat<T> {
     pub handle: Rc<T>,
 }
 
+/// Connections that were here at one moment.
+#[derive(Debug)]
+pub struct Picked<T>(Vec<Rc<T>>);
+
 /// Which connections are waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whom {
@@ -124,29 +128,11 @@ impl<T> Registry<T> {
         self.0.closed.get()
     }
 
-    /// Asks each connection that is here and picked to end, so that the clients do not all
-    /// come back in the same moment: `spread` is cut into as many parts as there are
-    /// connections, and each is asked somewhere in its own, which `seed` decides. So no span of
-    /// time has more than its share, nor has it where several workers do this at once. Returns
-    /// how many were asked.
-    pub async fn ask(
-        &self,
-        pick: impl Fn(&T) -> bool,
-        spread: Duration,
-        seed: u64,
-        ask: impl Fn(&T),
-    ) -> usize {
+    /// Those that are here now and are picked. Who comes later is none of them.
+    pub fn pick(&self, pick: impl Fn(&T) -> bool) -> Picked<T> {
         let mut handles = self.handles();
         handles.retain(|handle| pick(handle));
-        let asked = handles.len();
-        let part = spread / u32::try_from(asked).unwrap_or(u32::MAX).max(1);
-        let (mut begin, mut jitter) = (Instant::now(), Jitter(seed));
-        for handle in handles {
-            sleep_until(begin + jitter.within(part)).await;
-            ask(&handle);
-            begin += part;
-        }
-        asked
+        Picked(handles)
     }
 
     /// Asks every connection, and resolves when nobody is left who is waited for: the rest of
@@ -154,7 +140,7 @@ impl<T> Registry<T> {
     /// that was accepted, is asked at the end.
     pub async fn drain(&self, whom: Whom, spread: Duration, seed: u64, ask: impl Fn(&T)) {
         tokio::select! {
-            _ = self.ask(|_| true, spread, seed, &ask) => {}
+            _ = self.pick(|_| true).ask(spread, seed, &ask) => {}
             () = self.emptied(whom) => return,
         }
         self.handles().iter().for_each(|handle| ask(handle));
@@ -172,6 +158,24 @@ impl<T> Registry<T> {
         if self.waited_for(Whom::Inside) == 0 {
             self.0.emptied.notify_waiters();
         }
+    }
+}
+
+impl<T> Picked<T> {
+    /// Asks each to end, so that the clients do not all come back in the same moment: `spread`
+    /// is cut into as many parts as there are connections, and each is asked somewhere in its
+    /// own, which `seed` decides. So no span of time has more than its share, nor has it where
+    /// several workers do this at once. Returns how many were asked.
+    pub async fn ask(self, spread: Duration, seed: u64, ask: impl Fn(&T)) -> usize {
+        let asked = self.0.len();
+        let part = spread / u32::try_from(asked).unwrap_or(u32::MAX).max(1);
+        let (mut begin, mut jitter) = (Instant::now(), Jitter(seed));
+        for handle in self.0 {
+            sleep_until(begin + jitter.within(part)).await;
+            ask(&handle);
+            begin += part;
+        }
+        asked
     }
 }
 

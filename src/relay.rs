@@ -46,8 +46,12 @@ thread_local! {
 #[derive(Debug, Default)]
 pub struct Handle {
     ending: Cell<Option<Why>>,
-    /// What the session is to obey, when that has changed.
+    /// What the session was told last to obey; `None`: nothing but what it was born with.
     policy: RefCell<Option<Arc<Policy>>>,
+    /// Whether it has not heard so yet.
+    revised: Cell<bool>,
+    /// Whether its turn to be asked to end comes.
+    leaving: Cell<bool>,
     /// The route, once there is a session.
     route: OnceCell<Arc<Route>>,
     waker: RefCell<Option<Waker>>,
@@ -83,10 +87,35 @@ impl Handle {
         self.wake_for(Why::Revoked);
     }
 
-    /// The session obeys the limits of `policy` from its next wake-up on, which is now.
-    pub fn revise(&self, policy: Arc<Policy>) {
-        *self.policy.borrow_mut() = Some(policy);
-        self.wake();
+    /// The session obeys the limits of `policy` from its next wake-up on, which is now. Whether
+    /// they are others than it obeys already; if not, it is left alone.
+    pub fn revise(&self, policy: &Arc<Policy>) -> bool {
+        let is_other = {
+            let told = self.policy.borrow();
+            let obeyed = told.as_ref().or_else(|| Some(&self.route()?.policy));
+            obeyed.is_none_or(|obeyed| obeyed.limits != policy.limits)
+        };
+        if is_other {
+            *self.policy.borrow_mut() = Some(Arc::clone(policy));
+            self.revised.set(true);
+            self.wake();
+        }
+        is_other
+    }
+
+    /// Notes that somebody will ask the session to end; `false`: somebody does already.
+    pub fn leave(&self) -> bool {
+        !self.leaving.replace(true)
+    }
+
+    /// Nobody is to ask it to end any more.
+    pub fn stay(&self) {
+        self.leaving.set(false);
+    }
+
+    /// Whether somebody will ask it to end, or has.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.get()
     }
 
     /// The session is over at its next wake-up, which is now, whatever it waits for.
@@ -113,7 +142,10 @@ impl Handle {
     }
 
     fn take_policy(&self) -> Option<Arc<Policy>> {
-        self.policy.borrow_mut().take()
+        match self.revised.take() {
+            true => self.policy.borrow().clone(),
+            false => None,
+        }
     }
 
     fn wake(&self) {

@@ -41,7 +41,7 @@ use crate::server::desk::Desk;
 pub use crate::server::desk::ReadyCheck;
 use crate::server::gates::Gates;
 pub use crate::server::origin::{Env, Findings, Origin};
-use crate::server::phase::{Departure, MAX_WAITING, Phase, RouteDrains};
+use crate::server::phase::{Departure, MAX_UNDER_WAY, Phase, RouteDrains};
 pub use crate::server::phase::{Ending, Upgrade, Wish};
 pub use crate::server::prepared::{Prepared, inspect};
 use crate::server::reload::Reloader;
@@ -113,13 +113,13 @@ impl Prepared {
         let (phase, heard) = watch::channel(Phase::Serve);
         let (wish, wishes) = mpsc::channel(MAX_WISHES);
         let (upgrade, upgrades) = watch::channel(Upgrade::None);
-        let mut route_drains = RouteDrains(Vec::new());
+        let mut route_drains = Vec::new();
         let mut watchdog = Watchdog::new(supervisor::watchdog());
         let (alive, ended) = mpsc::channel(1);
         let (mut threads, mut orders) = (Vec::new(), Vec::new());
         for worker in 0..workers {
-            let (drains, asked) = mpsc::channel(MAX_WAITING);
-            route_drains.0.push(drains);
+            let (drains, asked) = mpsc::channel(MAX_UNDER_WAY);
+            route_drains.push(drains);
             let (order, obeyed) = mpsc::unbounded_channel();
             orders.push(order);
             let start = WorkerStart {
@@ -154,7 +154,7 @@ impl Prepared {
             reloads: reloads.clone(),
             wish,
             upgrades,
-            route_drains,
+            route_drains: RouteDrains::new(route_drains),
         };
         let mut chores = chores(reloader, admin, ways);
         chores.extend(watchdog.map(|dog| Chore::new("watchdog", || dog.watch())));

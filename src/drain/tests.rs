@@ -8,7 +8,7 @@ async fn asked(count: usize, seed: u64) -> Vec<(usize, Duration)> {
     let _seats: Vec<_> = (0..count).map(|n| registry.enter(n)).collect();
     let (begun, asked) = (Instant::now(), RefCell::new(Vec::new()));
     let ask = |n: &usize| asked.borrow_mut().push((*n, begun.elapsed()));
-    assert_eq!(registry.ask(|_| true, SPREAD, seed, ask).await, count);
+    assert_eq!(registry.pick(|_| true).ask(SPREAD, seed, ask).await, count);
     asked.into_inner()
 }
 
@@ -61,7 +61,9 @@ async fn only_those_that_are_picked_are_asked() {
     let _seats: Vec<_> = (0..9).map(|n| registry.enter(n)).collect();
     let asked = RefCell::new(Vec::new());
     let ask = |n: &i32| asked.borrow_mut().push(*n);
-    let count = registry.ask(|n| n % 3 == 0, SPREAD, 1, ask).await;
+    let picked = registry.pick(|n| n % 3 == 0);
+    let _later = registry.enter(12);
+    let count = picked.ask(SPREAD, 1, ask).await;
     assert_eq!((count, asked.into_inner()), (3, vec![0, 3, 6]));
     assert!(!registry.is_closed());
 }

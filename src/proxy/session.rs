@@ -70,6 +70,7 @@ pub(super) fn spawn_session(
     let handle = Rc::clone(&held.seat.handle);
     handle.belong_to(route);
     if is_outdated(&held) {
+        handle.leave();
         handle.drain();
     }
     let mut relay = Relay::new(session, opened.stream, opened.early, handle);

@@ -83,7 +83,7 @@ pub struct Affected {
     pub sessions: usize,
     /// Those of them whose limits changed.
     pub revised: usize,
-    /// Those of them whose route is gone.
+    /// Those of them whose route is gone by this.
     pub vanished: usize,
 }
 
@@ -132,7 +132,8 @@ impl Worker {
             match next.revise(&handle) {
                 Fate::Stays => {}
                 Fate::Revised => affected.revised += 1,
-                Fate::Vanished => affected.vanished += 1,
+                // Those that another reload has sent away are not sent away again.
+                Fate::Vanished => affected.vanished += usize::from(!handle.is_leaving()),
             }
         }
         affected
@@ -156,16 +157,14 @@ impl Snapshot {
         let Some(born) = handle.route() else {
             return Fate::Stays;
         };
-        match self.route_named(&born.name) {
-            None => Fate::Vanished,
-            Some(route) if self.apply == Apply::Live => {
-                handle.revise(Arc::clone(&route.policy));
-                match route.policy.limits == born.policy.limits {
-                    true => Fate::Stays,
-                    false => Fate::Revised,
-                }
-            }
-            Some(_) => Fate::Stays,
+        let Some(route) = self.route_named(&born.name) else {
+            return Fate::Vanished;
+        };
+        // Where the route was gone, and came back before the session's turn.
+        handle.stay();
+        match self.apply == Apply::Live && handle.revise(&route.policy) {
+            true => Fate::Revised,
+            false => Fate::Stays,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::admin::{Answer, Asked, Guard};
 use crate::config::Apply;
 use crate::config::units::duration_text;
 use crate::revocation::{Keeper, Outcome};
-use crate::server::phase::{Phase, RouteDrains, Upgrade, Wish};
+use crate::server::phase::{Begun, Phase, RouteDrains, Upgrade, Wish};
 use crate::server::reload::{By, Reloads};
 use crate::server::standing::Standing;
 
@@ -139,17 +139,23 @@ impl Desk {
             return Answer::error(404, &what);
         }
         let spread = duration_text(over);
-        tracing::info!(
-            route,
-            spread,
-            "draining a route: its sessions are closed with 1012"
-        );
         match self.route_drains.tell(route, over) {
-            true => {
+            Begun::Now => {
+                tracing::info!(
+                    route,
+                    spread,
+                    "draining a route: its sessions are closed with 1012"
+                );
                 let body = serde_json::json!({ "draining": route, "spread": spread });
                 Answer::json(202, &body)
             }
-            false => Answer::error(503, "too many routes are being drained; ask again later"),
+            Begun::Before => {
+                let body = serde_json::json!({ "draining": route, "begun": "before" });
+                Answer::json(202, &body)
+            }
+            Begun::Never => {
+                Answer::error(503, "too many routes are being drained; ask again later")
+            }
         }
     }
 

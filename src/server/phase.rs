@@ -1,5 +1,6 @@
 //! What the process tells its workers about their end.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -90,15 +91,35 @@ pub(super) struct RouteDrain {
 }
 
 /// Tells every worker.
-#[derive(Clone, Debug)]
-pub(super) struct RouteDrains(pub(super) Vec<mpsc::Sender<Arc<RouteDrain>>>);
+#[derive(Debug)]
+pub(super) struct RouteDrains {
+    workers: Vec<mpsc::Sender<Arc<RouteDrain>>>,
+    /// Each as long as a worker has not done with it.
+    under_way: RefCell<Vec<Arc<RouteDrain>>>,
+}
 
-/// Route drains that wait in a worker for the one under way.
-pub(super) const MAX_WAITING: usize = 16;
+/// What becomes of a wish to drain a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// It is done, beginning now.
+    Now,
+    /// It is done already, for those who were here when it began. Who came back since has come
+    /// back for good.
+    Before,
+    /// Too many others are.
+    Never,
+}
+
+/// Route drains at a time. Each holds a list of the sessions that it concerns.
+pub(super) const MAX_UNDER_WAY: usize = 16;
 
 impl RouteDrain {
     pub(super) fn picks(&self, route: &str) -> bool {
         self.route == route
+    }
+
+    fn is_done(&self) -> bool {
+        self.workers_left.load(Ordering::Acquire) == 0
     }
 
     /// One worker has asked so many of its sessions. The last one says so.
@@ -112,24 +133,71 @@ impl RouteDrain {
 }
 
 impl RouteDrains {
-    /// Whether every worker has room to remember it, and was told.
-    pub(super) fn tell(&self, route: &str, spread: Duration) -> bool {
-        if self.0.iter().any(|worker| worker.capacity() == 0) {
-            return false;
+    pub(super) const fn new(workers: Vec<mpsc::Sender<Arc<RouteDrain>>>) -> Self {
+        Self {
+            workers,
+            under_way: RefCell::new(Vec::new()),
+        }
+    }
+
+    /// Has the sessions that the route has now closed, unless that is under way.
+    pub(super) fn tell(&self, route: &str, spread: Duration) -> Begun {
+        let mut under_way = self.under_way.borrow_mut();
+        under_way.retain(|drain| !drain.is_done());
+        if under_way.iter().any(|drain| drain.picks(route)) {
+            return Begun::Before;
+        }
+        if under_way.len() >= MAX_UNDER_WAY {
+            return Begun::Never;
         }
         let drain = Arc::new(RouteDrain {
             route: route.to_owned(),
             spread,
-            workers_left: AtomicUsize::new(self.0.len()),
+            workers_left: AtomicUsize::new(self.workers.len()),
             sessions: AtomicUsize::new(0),
         });
-        // The admin address is answered one request at a time, so there is room still; a worker
-        // that has ended has no sessions.
-        for worker in &self.0 {
+        under_way.push(Arc::clone(&drain));
+        // There is room for as many as are under way; a worker that has ended has no sessions.
+        for worker in &self.workers {
             if worker.try_send(Arc::clone(&drain)).is_err() {
                 drain.done(0);
             }
         }
-        true
+        Begun::Now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPREAD: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_route_is_drained_once_at_a_time_and_few_at_once() {
+        let (worker, mut told) = mpsc::channel(MAX_UNDER_WAY);
+        let drains = RouteDrains::new(vec![worker]);
+        assert_eq!(drains.tell("a", SPREAD), Begun::Now);
+        assert_eq!(drains.tell("a", SPREAD), Begun::Before);
+        let of_a = told.try_recv().expect("told");
+        // Also while the worker is at it.
+        assert_eq!(drains.tell("a", SPREAD), Begun::Before);
+        for n in 1..MAX_UNDER_WAY {
+            assert_eq!(drains.tell(&n.to_string(), SPREAD), Begun::Now);
+        }
+        assert_eq!(drains.tell("one more", SPREAD), Begun::Never);
+        of_a.done(5);
+        assert_eq!(drains.tell("a", SPREAD), Begun::Now);
+        assert_eq!(drains.tell("one more", SPREAD), Begun::Never);
+    }
+
+    #[test]
+    fn workers_that_have_ended_have_nobody_to_drain() {
+        let (worker, told) = mpsc::channel(MAX_UNDER_WAY);
+        drop(told);
+        let drains = RouteDrains::new(vec![worker]);
+        for _ in 0..2 {
+            assert_eq!(drains.tell("a", SPREAD), Begun::Now);
+        }
     }
 }

@@ -97,25 +97,31 @@ fn obey(order: Order, doors: &mut Doors, worker: &Rc<Worker>) {
     let affected = worker.take(order.shared, order.apply);
     doors.set(order.doors, worker);
     if affected.vanished > 0 {
-        tokio::task::spawn_local(end_vanished(Rc::clone(worker), spread));
+        end_vanished(worker, spread);
     }
     // Whoever asked may have gone with the process.
     let _ = order.done.send(affected);
 }
 
 /// Closes the sessions whose route is gone, unless it comes back before their turn.
-async fn end_vanished(worker: Rc<Worker>, spread: Duration) {
-    let has_vanished = |handle: &Handle| {
+/// Those whose turn comes already, after another reload, are left to it.
+fn end_vanished(worker: &Rc<Worker>, spread: Duration) {
+    let in_force = Rc::clone(worker);
+    let has_vanished = move |handle: &Handle| {
         let route = handle.route();
-        route.is_some_and(|route| !worker.snapshot().has_route(&route.name))
+        route.is_some_and(|route| !in_force.snapshot().has_route(&route.name))
     };
-    let asking = worker.registry.ask(has_vanished, spread, seed(), |handle| {
-        if has_vanished(handle) {
-            handle.drain();
-        }
+    let pick = |handle: &Handle| has_vanished(handle) && handle.leave();
+    let picked = worker.registry.pick(pick);
+    tokio::task::spawn_local(async move {
+        let asking = picked.ask(spread, seed(), |handle| {
+            if has_vanished(handle) {
+                handle.drain();
+            }
+        });
+        let asked = asking.await;
+        tracing::debug!(asked, "sessions of routes that are gone were asked to end");
     });
-    let asked = asking.await;
-    tracing::debug!(asked, "sessions of routes that are gone were asked to end");
 }
 
 async fn departure(mut phase: watch::Receiver<Phase>) -> Departure {
@@ -134,14 +140,16 @@ async fn departure(mut phase: watch::Receiver<Phase>) -> Departure {
     }
 }
 
-/// Closes the sessions of one route after another, as operators ask for it.
+/// Closes the sessions that a route has when an operator asks for it. No route waits for
+/// another one's.
 async fn drain_routes(mut asked: mpsc::Receiver<Arc<RouteDrain>>, worker: Rc<Worker>) {
     while let Some(drain) = asked.recv().await {
         let pick = |handle: &Handle| handle.route().is_some_and(|r| drain.picks(&r.name));
-        let asking = worker
-            .registry
-            .ask(pick, drain.spread, seed(), Handle::drain);
-        drain.done(asking.await);
+        let picked = worker.registry.pick(pick);
+        tokio::task::spawn_local(async move {
+            let asked = picked.ask(drain.spread, seed(), Handle::drain).await;
+            drain.done(asked);
+        });
     }
 }
 

@@ -298,6 +298,52 @@ async fn one_route_is_drained_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_route_is_drained_once_at_a_time_and_waits_for_no_other() {
+    let upstream = echo().await;
+    let other = format!(
+        "[[route]]\nname = \"other\"\nupstream = \"server\"\npath = \"/other\"\n\
+         origins = [\"{ORIGIN}\"]\nauth.method = \"none\"\n\
+         [admin]\nbind = \"127.0.0.1:0\"\n"
+    );
+    let program = proxy(upstream.address)
+        .grace("2h")
+        .drain("lame_duck = \"0s\", spread = \"1h\"")
+        .more(&other)
+        .spawn()
+        .await;
+    let admin = program.admin().await;
+    let mut leaving = Vec::new();
+    for _ in 0..3 {
+        let mut client = program.entrance.admitted().await;
+        client.echoes("here").await;
+        leaving.push(client);
+    }
+    let drain = async |route: &str| {
+        let answered = post(admin, &format!("/drain?route={route}")).await;
+        assert_eq!(answered.status(), 202, "{}", answered.body);
+        answered.body
+    };
+    assert!(drain("chat").await.contains("\"spread\":\"1h\""));
+    // Who came back meanwhile would be sent away by a second one.
+    assert!(drain("chat").await.contains("\"begun\":\"before\""));
+    drain("other").await;
+    let drained = program.said("route drained").await;
+    assert_eq!(
+        (&drained["route"], &drained["sessions"]),
+        (&"other".into(), &0.into())
+    );
+    assert_eq!(
+        program.times_said("draining a route: its sessions are closed with 1012"),
+        2
+    );
+    // What is over may be done again.
+    let again = drain("other").await;
+    assert!(again.contains("\"spread\""), "{again}");
+    drop(leaving);
+    program.stop().await;
+}
+
+#[tokio::test]
 async fn an_operator_can_drain_the_whole_process_at_the_admin_address() {
     let upstream = echo().await;
     let mut program = proxy(upstream.address)

@@ -105,6 +105,16 @@ async fn limits_hold_for_those_who_are_here_where_the_operator_says_so() {
         (reloaded.affected.sessions, reloaded.affected.revised),
         (1, 1)
     );
+    // What they obey already is not told them again; what they were born with is, too.
+    for (frame, revised) in [(100, 0), (200, 1), (200, 0), (100, 1)] {
+        let outcome = proxy
+            .reload(&edge(&upstream, frame), Some(Apply::Live))
+            .await;
+        let Outcome::Reloaded(reloaded) = &outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(reloaded.affected.revised, revised, "{frame}");
+    }
     client.echoes("short").await;
     client.send(long()).await;
     assert_eq!(client.closed().await.0, 1009);
@@ -152,6 +162,42 @@ async fn sessions_whose_route_is_gone_are_drained_and_no_others() {
         .await;
     at(&proxy.entrance, "/feed").await.echoes("hello").await;
     drop(stays);
+    proxy.stop().await;
+}
+
+/// However often the configuration is read while they leave.
+#[tokio::test]
+async fn sessions_of_a_route_that_is_gone_are_sent_away_by_one_reload() {
+    let upstream = echo().await;
+    let edge = |frame: usize| {
+        let edge = edge(&upstream, frame).grace("2h");
+        edge.drain("lame_duck = \"0s\", spread = \"1h\"")
+    };
+    let feed = || edge(200).more(&second_route("feed"));
+    let proxy = feed().start();
+    let mut leaving = Vec::new();
+    for _ in 0..3 {
+        let mut client = at(&proxy.entrance, "/feed").await;
+        client.echoes("hello").await;
+        leaving.push(client);
+    }
+    // Where it came back and goes again, they are sent away by that.
+    for (settings, vanished) in [
+        (edge(200), 3),
+        (edge(100), 0),
+        (edge(200), 0),
+        (feed(), 0),
+        (edge(200), 3),
+        (edge(100), 0),
+    ] {
+        let outcome = proxy.reload(&settings, None).await;
+        let Outcome::Reloaded(reloaded) = &outcome else {
+            panic!("{outcome:?}");
+        };
+        let affected = reloaded.affected;
+        assert_eq!((affected.sessions, affected.vanished), (3, vanished));
+    }
+    drop(leaving);
     proxy.stop().await;
 }
 
