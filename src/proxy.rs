@@ -11,6 +11,7 @@ pub mod granting;
 mod judging;
 mod redialing;
 mod session;
+pub mod shedding;
 pub mod web_client;
 mod worker;
 
@@ -96,7 +97,9 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Arc<Entranc
         return;
     };
     let mut held = Held {
-        seat: worker.registry.enter_outside(Handle::default()),
+        seat: worker
+            .registry
+            .enter_outside(Handle::new(Rc::clone(&worker.gauge))),
         origin,
         permit,
         snapshot,

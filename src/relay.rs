@@ -7,6 +7,8 @@
 //!
 //! Knows byte streams and the session, and nothing of TLS, HTTP or tokens.
 
+mod gauge;
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::io;
@@ -26,6 +28,8 @@ use crate::config::Route;
 use crate::proto::policy::Policy;
 use crate::proto::session::{Event, Session};
 use crate::proto::side::{Side, Sides};
+
+pub use self::gauge::{Gauge, Shown};
 
 /// Turns of the two legs in one wake-up, before other sessions have theirs.
 const MAX_TURNS: u32 = 6;
@@ -54,6 +58,16 @@ pub struct Handle {
     leaving: Cell<bool>,
     /// The route, once there is a session.
     route: OnceCell<Arc<Route>>,
+    /// The worker's.
+    gauge: Rc<Gauge>,
+    /// What the session and its legs own of it.
+    owned: Cell<usize>,
+    /// The part of that which is a leg's that was cut off.
+    stuck: Cell<usize>,
+    /// How memory stands, as the session was told last.
+    memory: Cell<Memory>,
+    /// Whether it has yet to hear so.
+    is_news: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -66,7 +80,72 @@ enum Why {
     CutOff,
 }
 
+/// How the memory of the process stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Memory {
+    #[default]
+    Ample,
+    Short,
+    Gone,
+}
+
 impl Handle {
+    /// Of a connection whose memory counts in `gauge`.
+    pub fn new(gauge: Rc<Gauge>) -> Self {
+        Self {
+            gauge,
+            ending: Cell::default(),
+            policy: RefCell::default(),
+            route: OnceCell::default(),
+            owned: Cell::default(),
+            stuck: Cell::default(),
+            memory: Cell::default(),
+            is_news: Cell::default(),
+            waker: RefCell::default(),
+        }
+    }
+
+    /// Memory that the session and its legs own for bytes on their way.
+    pub fn owned(&self) -> usize {
+        self.owned.get()
+    }
+
+    /// Says what the session owns from now on.
+    pub(crate) fn own(&self, bytes: usize) {
+        if bytes != self.owned.get() {
+            self.gauge.change(self.owned.replace(bytes), bytes);
+        }
+    }
+
+    /// The session takes no more in from its next wake-up on, which is now. Whether that is new.
+    pub fn throttle(&self) -> bool {
+        self.memory.get() == Memory::Ample && self.tell(Memory::Short)
+    }
+
+    /// It does so again, if it was throttled.
+    pub fn relieve(&self) {
+        if self.memory.get() == Memory::Short {
+            self.tell(Memory::Ample);
+        }
+    }
+
+    /// The session ends and lets go of its memory at its next wake-up, which is now. Whether that
+    /// is new.
+    pub fn overload(&self) -> bool {
+        self.memory.get() != Memory::Gone && self.tell(Memory::Gone)
+    }
+
+    fn tell(&self, memory: Memory) -> bool {
+        self.memory.set(memory);
+        self.is_news.set(true);
+        self.wake();
+        true
+    }
+
+    fn take_memory(&self) -> Option<Memory> {
+        self.is_news.take().then(|| self.memory.get())
+    }
+
     /// Says which route the session is of; only the first time counts.
     pub fn belong_to(&self, route: &Arc<Route>) {
         self.route.get_or_init(|| Arc::clone(route));
@@ -262,6 +341,16 @@ where
             Some(Why::Revoked) => self.session.handle_revoked(now),
             Some(Why::CutOff) => self.session.handle_cut_off(now),
         }
+        match self.handle.take_memory() {
+            None => {}
+            Some(Memory::Ample) => self.session.handle_relief(),
+            Some(Memory::Short) => self.session.handle_shortage(now),
+            Some(Memory::Gone) => {
+                // The session forgets it, and the leg that is cut off has it to the end.
+                self.handle.stuck.set(self.session.unflushed());
+                self.session.handle_overload(now);
+            }
+        }
         if self.handle.register(cx.waker()) {
             // The timer would wake the task that polled before.
             self.armed = None;
@@ -269,6 +358,8 @@ where
         let mut scratch = SCRATCH.take();
         let polled = self.poll_turns(&mut scratch, now, cx);
         SCRATCH.set(scratch);
+        let session = self.session.owned_memory() + self.session.unflushed();
+        self.handle.own(session + self.handle.stuck.get());
         polled
     }
 
@@ -391,6 +482,12 @@ where
             cx.waker().wake_by_ref();
         }
         false
+    }
+}
+
+impl<D, U> Drop for Relay<D, U> {
+    fn drop(&mut self) {
+        self.handle.own(0);
     }
 }
 

@@ -36,6 +36,7 @@ use crate::admin;
 use crate::config::{Config, Drain};
 use crate::housekeeping::{Chore, Housekeeping};
 use crate::listener::{Permits, Sockets, Stock};
+use crate::proxy::shedding::Buffered;
 use crate::route::Places;
 use crate::server::desk::Desk;
 pub use crate::server::desk::ReadyCheck;
@@ -61,6 +62,8 @@ pub struct Running {
     pub admin: Option<SocketAddr>,
     /// Counters and records.
     pub telemetry: Arc<Telemetry>,
+    /// Memory for bytes on their way, of all sessions.
+    pub buffered: Buffered,
     /// Takes another configuration.
     pub reloads: Reloads,
     phase: watch::Sender<Phase>,
@@ -108,6 +111,7 @@ impl Prepared {
         let admin = bind_admin(&config, &stock)?;
         self.revocations.begin(SystemTime::now())?;
         let (permits, places) = (Permits::default(), Places::default());
+        let buffered = Buffered::new(workers);
         let telemetry = Arc::new(Telemetry::new(observer));
         self.shared.grants.announce();
         let (phase, heard) = watch::channel(Phase::Serve);
@@ -129,6 +133,7 @@ impl Prepared {
                 telemetry: Arc::clone(&telemetry),
                 revocations: self.revocations.store(),
                 changes: self.revocations.changes(),
+                buffered: (buffered.clone(), worker),
                 doors: plan.doors(&config.listeners, &self.acceptors),
                 orders: obeyed,
                 phase: heard.clone(),
@@ -162,6 +167,7 @@ impl Prepared {
             addresses,
             admin: admin_address,
             telemetry,
+            buffered,
             reloads,
             phase,
             standing,

@@ -126,6 +126,9 @@ fn checked(mut root: Section<'_>) -> Result<Config, Reported> {
     {
         tcp::fit(&mut root, listeners, upstreams, routes)?;
     }
+    if let (Ok(limits), Ok(routes)) = (&limits, &routes) {
+        server::holds_a_session(&mut root, limits, routes)?;
+    }
     root.done();
     Ok(Config {
         server: server?,
@@ -273,6 +276,8 @@ pub struct ProcessLimits {
     pub max_request_head: usize,
     /// Header fields in the request head.
     pub max_headers: usize,
+    /// Memory for bytes on their way, of all sessions together; `None`: unlimited.
+    pub max_buffered: Option<usize>,
 }
 
 /// `[[route]]`.

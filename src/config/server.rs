@@ -2,14 +2,16 @@
 
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use crate::config::answer::{Mismatch, Reported};
 use crate::config::drain::{self, Readiness};
 use crate::config::file::{Section, Value};
-use crate::config::value::{count, duration, in_memory, size};
-use crate::config::{ProcessLimits, Server, admission, reload};
+use crate::config::units::size_text;
+use crate::config::value::{count, duration, in_memory, or_off, size};
+use crate::config::{ProcessLimits, Route, Server, admission, reload};
 
 /// Most worker threads: more than any machine has cores to run them on.
 const MOST_WORKERS: u64 = 1024;
@@ -34,6 +36,16 @@ const MAX_HEADERS: u64 = 64;
 
 /// Fewer than sixteen would refuse ordinary browsers.
 const HEADER_COUNTS: RangeInclusive<u64> = 16..=256;
+
+/// Default of `max_buffered`: sixteen thousand full pipes at the default watermark. A process
+/// that has more of them under way has peers that do not read, and memory of its own to lose.
+const MAX_BUFFERED: u64 = 1 << 30;
+
+/// From where a few sessions fit, to the memory of a large machine.
+const BUDGETS: RangeInclusive<u64> = 1 << 20..=1 << 40;
+
+/// Full pipes that a budget must hold: fewer, and ordinary sessions would be ended.
+const SESSIONS_AT_LEAST: u64 = 4;
 
 /// Reads `[server]`.
 pub(super) fn server(mut section: Section<'_>, readiness: Readiness) -> Result<Server, Reported> {
@@ -61,6 +73,7 @@ pub(super) fn limits(mut section: Section<'_>) -> Result<ProcessLimits, Reported
     );
     let head = section.or("max_request_head", size(REQUEST_HEADS), MAX_REQUEST_HEAD);
     let headers = section.or("max_headers", count(HEADER_COUNTS), MAX_HEADERS);
+    let buffered = section.or("max_buffered", or_off(size(BUDGETS)), Some(MAX_BUFFERED));
     section.done();
     Ok(ProcessLimits {
         caps: caps?,
@@ -68,7 +81,40 @@ pub(super) fn limits(mut section: Section<'_>) -> Result<ProcessLimits, Reported
         request_head_timeout: timeout?.value,
         max_request_head: in_memory(head?.value),
         max_headers: in_memory(headers?.value),
+        max_buffered: buffered?.value.map(in_memory),
     })
+}
+
+/// A budget that one session could use up alone would end it in the middle of what its own
+/// watermarks allow.
+pub(super) fn holds_a_session(
+    root: &mut Section<'_>,
+    limits: &ProcessLimits,
+    routes: &[Arc<Route>],
+) -> Result<(), Reported> {
+    let high = |route: &Route| route.policy.backpressure.high_watermark;
+    let largest = routes.iter().max_by_key(|route| high(route));
+    let (Some(most), Some(route)) = (limits.max_buffered, largest) else {
+        return Ok(());
+    };
+    let least = SESSIONS_AT_LEAST * high(route) as u64;
+    if most as u64 >= least {
+        return Ok(());
+    }
+    let section = root.section_or_empty("limits")?;
+    let found = format!(
+        "{}, high_watermark of route {} is {}",
+        size_text(most as u64),
+        route.name,
+        size_text(high(route) as u64)
+    );
+    let allowed = format!(
+        "at least \"{}\", which {} full pipes take, or \"off\"",
+        size_text(least),
+        SESSIONS_AT_LEAST
+    );
+    let line = section.line_of("max_buffered");
+    Err(section.error("max_buffered", line, found, allowed))
 }
 
 fn workers(value: &Value<'_>) -> Result<NonZeroUsize, Mismatch> {

@@ -157,6 +157,8 @@ pub enum Cause {
     LifetimeOver,
     /// The process drains.
     Drained,
+    /// Memory for bytes on their way ran short, and this session owned the most.
+    Overloaded,
     /// Our bug.
     Internal,
 }
@@ -191,6 +193,7 @@ impl Cause {
             | Self::Idle
             | Self::LifetimeOver
             | Self::Drained
+            | Self::Overloaded
             | Self::Internal => None,
         }
     }
@@ -230,6 +233,7 @@ impl Cause {
             Self::Idle => (CloseCode::TIMEOUT, "idle"),
             Self::LifetimeOver => (CloseCode::GOING_AWAY, "session lifetime is over"),
             Self::Drained => (CloseCode::SERVICE_RESTART, "restarting"),
+            Self::Overloaded => (CloseCode::TRY_AGAIN_LATER, "overloaded"),
             Self::Internal => (CloseCode::INTERNAL_ERROR, ""),
             // Nobody is left to hear it.
             Self::Vanished(_) | Self::DialFailed(_) | Self::HoldOver(_) => OVER,
@@ -290,6 +294,7 @@ impl Cause {
             Self::Idle => "idle",
             Self::LifetimeOver => "lifetime_over",
             Self::Drained => "drained",
+            Self::Overloaded => "overloaded",
             Self::Internal => "internal",
         }
     }
@@ -297,7 +302,10 @@ impl Cause {
     /// Whether the operator can act on it: the upstream's fault, or ours.
     pub const fn is_operators(self) -> bool {
         match self {
-            Self::Internal | Self::DialFailed(_) | Self::AdmissionUnavailable => true,
+            Self::Internal
+            | Self::Overloaded
+            | Self::DialFailed(_)
+            | Self::AdmissionUnavailable => true,
             Self::Closed { .. } => false,
             _ => matches!(self.side(), Some(Side::Upstream)),
         }
@@ -368,6 +376,7 @@ mod tests {
             (Cause::Idle, 3008, 1001),
             (Cause::LifetimeOver, 1001, 1001),
             (Cause::Drained, 1012, 1001),
+            (Cause::Overloaded, 1013, 1001),
             (Cause::Internal, 1011, 1011),
         ];
         for (cause, downstream, upstream) in cases {

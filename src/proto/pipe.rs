@@ -344,6 +344,11 @@ impl Pipe {
         self.admitted - self.sent + self.held
     }
 
+    /// The part of it that the sink took and its socket has not.
+    pub const fn unflushed(&self) -> usize {
+        self.held
+    }
+
     /// The largest buffered amount so far.
     pub const fn peak(&self) -> usize {
         self.peak

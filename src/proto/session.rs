@@ -16,6 +16,7 @@ mod leg;
 mod life;
 mod pinging;
 mod revising;
+mod shedding;
 mod start;
 mod summary;
 mod timing;
@@ -164,6 +165,7 @@ impl Session {
     pub fn space(&mut self, from: Side) -> &mut [u8] {
         let input = &self.inputs[from];
         let waits = input.throttle.is_some() || input.mode == Mode::Hold;
+        let waits = waits || self.is_short_of(from);
         if waits || self.legs[from].eof || self.is_ended() {
             return &mut [];
         }

@@ -15,7 +15,7 @@ use crate::drain::Registry;
 use crate::listener::Permits;
 use crate::proxy::Bearer;
 use crate::proxy::granting::Grants;
-use crate::relay::Handle;
+use crate::relay::{Gauge, Handle};
 use crate::revocation::Store;
 use crate::route::{Places, Routes};
 use crate::telemetry::Telemetry;
@@ -30,6 +30,8 @@ pub struct Worker {
     pub places: Places,
     /// Counters and records, shared with the other workers.
     pub telemetry: Arc<Telemetry>,
+    /// The memory of its sessions.
+    pub gauge: Rc<Gauge>,
     /// The connections that are here.
     pub registry: Registry<Handle>,
     /// Those of them whose session has a token.
@@ -95,6 +97,7 @@ impl Worker {
         places: Places,
         telemetry: Arc<Telemetry>,
         revocations: Arc<Store>,
+        gauge: Gauge,
     ) -> Self {
         let first = Snapshot {
             upstreams: upstreams(&shared, &[]),
@@ -105,6 +108,7 @@ impl Worker {
             permits,
             places,
             telemetry,
+            gauge: Rc::new(gauge),
             registry: Registry::default(),
             bearers: Registry::default(),
             revocations,
@@ -126,6 +130,8 @@ impl Worker {
             apply,
         });
         self.snapshot.replace(Rc::clone(&next));
+        // Its budget of memory may be another.
+        self.gauge.raise();
         let mut affected = Affected::default();
         for handle in self.registry.handles() {
             affected.sessions += usize::from(handle.route().is_some());

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::config::Apply;
 use crate::drain::{Registry, Whom};
 use crate::listener::Permits;
+use crate::proxy::shedding::{Buffered, shed_load};
 use crate::proxy::{self, Affected, Shared, Worker};
 use crate::relay::Handle;
 use crate::revocation::Store;
@@ -32,6 +33,8 @@ pub(super) struct WorkerStart {
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) revocations: Arc<Store>,
     pub(super) changes: watch::Receiver<u64>,
+    /// The memory of all workers' sessions, and which of them this is.
+    pub(super) buffered: (Buffered, usize),
     pub(super) doors: Vec<Door>,
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
     pub(super) phase: watch::Receiver<Phase>,
@@ -64,13 +67,16 @@ pub(super) fn work(start: WorkerStart) {
 }
 
 async fn serve(start: WorkerStart) {
+    let (buffered, number) = start.buffered;
     let worker = Rc::new(Worker::new(
         start.shared,
         start.permits,
         start.places,
         start.telemetry,
         start.revocations,
+        buffered.gauge(number),
     ));
+    tokio::task::spawn_local(shed_load(Rc::clone(&worker), buffered));
     let sweeping = proxy::end_revoked(Rc::clone(&worker), start.changes);
     tokio::task::spawn_local(sweeping);
     if let Some((pulse, every)) = start.pulse {

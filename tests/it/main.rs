@@ -24,6 +24,7 @@ mod limits;
 mod memory;
 mod none_route;
 mod origin;
+mod overload;
 mod recipes;
 mod relay;
 mod reload;

@@ -101,6 +101,13 @@ impl Resumable {
         }
     }
 
+    /// Nothing will be said again: the session ends.
+    pub(super) fn let_go(&mut self) {
+        self.replay = Replay::new(0, 0);
+        self.first_message = Masked::default();
+        self.unsaid = None;
+    }
+
     /// Memory for what is said again.
     pub(super) fn owned(&self) -> usize {
         self.replay.owned() + self.first_message.0.capacity()

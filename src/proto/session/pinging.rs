@@ -231,7 +231,7 @@ impl Session {
         let waits = self.legs[side].slot.is_some();
         let input = &self.inputs[side];
         let unread = input.throttle.is_some() || input.mode == Mode::Hold;
-        let unread = unread || self.pipes[side].is_paused();
+        let unread = unread || self.pipes[side].is_paused() || self.is_short_of(side);
         let again = now + self.policy.keepalive.pong_timeout;
         let has_heartbeat = side == Side::Downstream && self.policy.keepalive.heartbeat.is_some();
         let Some(pinger) = self.timers.pinger(side) else {

@@ -26,6 +26,8 @@ pub struct Timers {
     /// The nearest of the session's lifetime, its token's expiry and the notice of that:
     /// one deadline for all that comes once, if at all, so that they cost the others nothing.
     pub(super) milestone: Option<Instant>,
+    /// When the session ends, unless there is room in memory before. Boxed, since it is rare.
+    pub(super) shortage: Option<Box<Instant>>,
 }
 
 impl Timers {
@@ -39,6 +41,7 @@ impl Timers {
             heartbeats: 0,
             idle: None,
             last_data: now,
+            shortage: None,
             milestone: lifetime.map(|span| now + span),
         }
     }
@@ -91,6 +94,7 @@ impl Timers {
         self.handle_upstream_lost();
         self.idle = None;
         self.milestone = None;
+        self.shortage = None;
     }
 
     /// The pings to a leg, where there are any.
@@ -114,6 +118,7 @@ impl Timers {
     fn nearest(&self) -> Option<Instant> {
         let nearest = earlier(self.client.deadline(), self.idle);
         let nearest = earlier(nearest, self.milestone);
+        let nearest = earlier(nearest, self.shortage.as_deref().copied());
         match &self.upstream {
             None => nearest,
             Some(upstream) => earlier(nearest, upstream.deadline()),
@@ -167,6 +172,9 @@ impl Session {
             self.fail(Cause::SlowConsumer, now);
         }
         self.handle_keepalive(now);
+        if is_due(self.timers.shortage.as_deref().copied(), now) {
+            self.handle_overload(now);
+        }
     }
 
     /// Starts or stops the time that a slow consumer has, under policy `close`.

@@ -73,6 +73,11 @@ impl Proxy {
         record.expect("the proxy runs")
     }
 
+    /// Memory for bytes on their way, of all sessions.
+    pub fn buffered(&self) -> usize {
+        self.running.as_ref().expect("it runs").buffered.total()
+    }
+
     /// A file beside the configuration.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path(name)
