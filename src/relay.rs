@@ -94,14 +94,7 @@ impl Handle {
     pub fn new(gauge: Rc<Gauge>) -> Self {
         Self {
             gauge,
-            ending: Cell::default(),
-            policy: RefCell::default(),
-            route: OnceCell::default(),
-            owned: Cell::default(),
-            stuck: Cell::default(),
-            memory: Cell::default(),
-            is_news: Cell::default(),
-            waker: RefCell::default(),
+            ..Self::default()
         }
     }
 
