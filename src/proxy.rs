@@ -92,6 +92,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Arc<Entranc
         tcp,
         origin,
         permit,
+        awaited,
     }) = arriving.await
     else {
         return;
@@ -121,7 +122,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Arc<Entranc
     }
     // From here on a drain waits for it; one that has not asked for anything may be cut off.
     held.seat.come_in();
-    let settled = settle(&mut held, &client.fields(), &entrance.trust);
+    let settled = settle(&mut held, &client.fields(), &entrance.trust, awaited);
     let judged = match settled.and_then(|()| judge(&held, &client)) {
         Ok(judged) => judged,
         Err(reject) => return refuse(&held, client, reject).await,

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::config::{ProxyProtocol, Trust};
 use crate::http;
 use crate::listener::{Accepted, Full, Permit, read_proxy_header};
-use crate::proto::client_address;
+use crate::proto::client_address::{self, Source};
 use crate::proto::handshake::Fields;
 use crate::proto::handshake::reject::Reject;
 use crate::proxy::{Encryption, Entrance, Held, Snapshot, Worker};
@@ -22,6 +22,8 @@ pub(super) struct Arrived {
     pub(super) tcp: TcpStream,
     pub(super) origin: Origin,
     pub(super) permit: Permit,
+    /// The field of the request head that will say who the client is; `None`: it is known.
+    pub(super) awaited: Option<Source>,
 }
 
 /// Where a connection comes from, as far as is known.
@@ -47,19 +49,19 @@ pub(super) async fn arrive(
             return None;
         }
     };
-    let origin = match entrance.trust.proxy_protocol {
-        ProxyProtocol::Off => Origin {
-            client: peer,
-            via: None,
-        },
-        ProxyProtocol::Require => announced(worker, &mut tcp, peer, &entrance.trust).await?,
+    let trust = &entrance.trust;
+    let named = match trust.proxy_protocol {
+        ProxyProtocol::Off => Named::Connection,
+        ProxyProtocol::Require => announced(worker, &mut tcp, peer, trust).await?,
     };
+    let origin = named.origin(peer);
     let mut arrived = Arrived {
         tcp,
+        awaited: named.awaited(trust, &origin),
         origin,
         permit,
     };
-    match check(worker, snapshot, &mut arrived, &entrance.trust) {
+    match check(worker, snapshot, &mut arrived) {
         Ok(()) => Some(arrived),
         Err(Refused::Address) => None,
         Err(Refused::Full(full)) => {
@@ -67,6 +69,7 @@ pub(super) async fn arrive(
                 tcp,
                 origin,
                 permit,
+                ..
             } = arrived;
             drop(permit);
             turn_away(worker, tcp, origin.client, full, entrance).await;
@@ -82,14 +85,9 @@ enum Refused {
 }
 
 /// What holds for an address, if it is the client's already; then what holds for all.
-fn check(
-    worker: &Worker,
-    snapshot: &Snapshot,
-    arrived: &mut Arrived,
-    trust: &Trust,
-) -> Result<(), Refused> {
+fn check(worker: &Worker, snapshot: &Snapshot, arrived: &mut Arrived) -> Result<(), Refused> {
     let caps = &snapshot.config().limits.caps;
-    if !hears_more(trust, &arrived.origin) {
+    if arrived.awaited.is_none() {
         let client = arrived.origin.client;
         admit_address(worker, snapshot, client, &mut arrived.permit)?;
     }
@@ -97,9 +95,38 @@ fn check(
     worker.permits.one_more(caps, now).map_err(Refused::Full)
 }
 
-/// Whether the request head will say who the client is.
-fn hears_more(trust: &Trust, origin: &Origin) -> bool {
-    trust.client_address.is_some() && trust.proxies.contains(origin.client.ip())
+/// Whom a connection is from, by what it begins with.
+enum Named {
+    /// No PROXY header is demanded: it speaks for itself.
+    Connection,
+    /// The header names the client.
+    Client(SocketAddr),
+    /// The header names nobody.
+    Nobody,
+}
+
+impl Named {
+    fn origin(&self, peer: SocketAddr) -> Origin {
+        match self {
+            Self::Client(client) => Origin {
+                client: *client,
+                via: Some(Box::new(peer)),
+            },
+            Self::Connection | Self::Nobody => Origin {
+                client: peer,
+                via: None,
+            },
+        }
+    }
+
+    /// The field that says more, which only a trusted proxy can fill. Who sends a PROXY header
+    /// passes bytes through and fills no field: where it names nobody, fields are the word of
+    /// nobody knows whom.
+    fn awaited(&self, trust: &Trust, origin: &Origin) -> Option<Source> {
+        let is_trusted = trust.proxies.contains(origin.client.ip());
+        let is_known = matches!(self, Self::Nobody) || !is_trusted;
+        trust.client_address.filter(|_| !is_known)
+    }
 }
 
 fn admit_address(
@@ -126,17 +153,12 @@ async fn announced(
     tcp: &mut TcpStream,
     peer: SocketAddr,
     trust: &Trust,
-) -> Option<Origin> {
+) -> Option<Named> {
     let deadline = Instant::now() + PROXY_HEADER_TIMEOUT;
     let refused = match trust.proxies.contains(peer.ip()) {
         false => "not one of `trusted_proxies`".to_owned(),
         true => match read_proxy_header(tcp, deadline).await {
-            Ok(client) => {
-                return Some(Origin {
-                    client: client.unwrap_or(peer),
-                    via: client.map(|_| Box::new(peer)),
-                });
-            }
+            Ok(client) => return Some(client.map_or(Named::Nobody, Named::Client)),
             Err(error) => chain(&error),
         },
     };
@@ -145,9 +167,14 @@ async fn announced(
     None
 }
 
-/// The end of step 1 where the request head says who the client is.
-pub(super) fn settle(held: &mut Held, fields: Fields<'_>, trust: &Trust) -> Result<(), Reject> {
-    let (Some(source), true) = (trust.client_address, hears_more(trust, &held.origin)) else {
+/// The end of step 1 where a field of the request head says who the client is.
+pub(super) fn settle(
+    held: &mut Held,
+    fields: Fields<'_>,
+    trust: &Trust,
+    awaited: Option<Source>,
+) -> Result<(), Reject> {
+    let Some(source) = awaited else {
         return Ok(());
     };
     let peer = held.origin.client;

@@ -340,3 +340,32 @@ async fn a_reload_says_anew_who_is_believed() {
     assert_eq!(told, ["192.0.2.7"]);
     proxy.stop().await;
 }
+
+#[tokio::test]
+async fn a_proxy_header_that_names_nobody_lends_its_trust_to_no_field() {
+    let fields = [
+        ("X-Forwarded-For", "192.0.2.7"),
+        ("Forwarded", "for=192.0.2.7"),
+    ];
+    for source in ["x-forwarded-for", "forwarded"] {
+        let upstream = upstream().await;
+        let keys = format!("proxy_protocol = \"require\"\nclient_address = \"{source}\"");
+        let mut proxy = behind(&upstream, &keys).start();
+        // UNKNOWN, LOCAL, LOCAL with addresses, UNSPEC and AF_UNIX.
+        for header in [
+            b"PROXY UNKNOWN\r\n".to_vec(),
+            b"PROXY UNKNOWN 10.1.1.1 10.0.0.1 56789 443\r\n".to_vec(),
+            v2(0x20, 0x00, &[]),
+            v2(0x20, 0x11, &[10, 1, 1, 1, 10, 0, 0, 1, 1, 2, 1, 187]),
+            v2(0x21, 0x00, &[]),
+            v2(0x21, 0x31, &[0; 216]),
+        ] {
+            let tls = tls_behind(&header, &proxy).await.expect("TLS");
+            let (told, record) = seen(&mut proxy, &upstream, tls, &fields).await;
+            assert_eq!(told, ["127.0.0.1"], "{source} behind {header:?}");
+            assert_eq!(record.client.ip().to_string(), "127.0.0.1");
+            assert_eq!(record.via, None);
+        }
+        proxy.stop().await;
+    }
+}
