@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,7 +30,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::http::answer::Answer;
 use crate::proto::handshake::reject::Reject;
 use crate::proto::handshake::server::{self, Head, Opening, Version};
-use crate::proto::handshake::{Field, Refusal};
+use crate::proto::handshake::{Field, Fields, Refusal};
 
 /// How much a request head may cost.
 #[derive(Clone, Copy, Debug)]
@@ -115,18 +116,24 @@ pub async fn read_request<S>(stream: S, limits: &HeadLimits) -> Result<Request<S
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    read_vetted_request(stream, limits, |_| Ok(())).await
+}
+
+/// The same, where the fields of every head that can be read are shown to `vet` first: whoever
+/// is rejected there hears of that, whatever else is wrong with the head.
+pub async fn read_vetted_request<S>(
+    stream: S,
+    limits: &HeadLimits,
+    vet: impl FnOnce(Fields<'_>) -> Result<(), Reject>,
+) -> Result<Request<S>, NotOpened>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let (request, exchange) = read_head(stream, limits).await?;
     // The body goes with this: an acceptable request has none, another is refused unread.
     let (head, _) = request.into_parts();
-    let checked = server::check(&Head {
-        method: head.method.as_str(),
-        version: match head.version {
-            hyper::Version::HTTP_11 => Version::Http11,
-            _ => Version::Http10,
-        },
-        target: &head.uri.to_string(),
-        fields: &fields(&head.headers),
-    });
+    let vetted = vet(&fields(&head.headers));
+    let checked = vetted.and_then(|()| check(&head));
     match checked {
         Ok(opening) => Ok(Request {
             exchange,
@@ -139,6 +146,18 @@ where
             Err(NotOpened::Rejected(reject))
         }
     }
+}
+
+fn check(head: &Parts) -> Result<Opening, Reject> {
+    server::check(&Head {
+        method: head.method.as_str(),
+        version: match head.version {
+            hyper::Version::HTTP_11 => Version::Http11,
+            _ => Version::Http10,
+        },
+        target: &head.uri.to_string(),
+        fields: &fields(&head.headers),
+    })
 }
 
 /// Refuses a connection in clear without reading a request, and closes. Whether the client

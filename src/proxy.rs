@@ -27,6 +27,8 @@ use crate::config::{TcpPatience, Trust};
 use crate::drain::Seat;
 use crate::http::{self, Accept, HeadLimits, NotOpened, Opened, Request};
 use crate::listener::{Accepted, Permit};
+use crate::proto::client_address::Source;
+use crate::proto::handshake::Fields;
 use crate::proto::handshake::reject::Reject;
 use crate::proxy::arrival::{Arrived, Origin, arrive, settle};
 pub use crate::proxy::bearers::{Bearer, end_revoked};
@@ -114,7 +116,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Arc<Entranc
     } else {
         Scheme::Http
     };
-    let Some(mut client) = read_request(&held, stream).await else {
+    let Some(mut client) = read_request(&mut held, stream, &entrance.trust, awaited).await else {
         return;
     };
     if held.worker.registry.is_closed() {
@@ -122,8 +124,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Arc<Entranc
     }
     // From here on a drain waits for it; one that has not asked for anything may be cut off.
     held.seat.come_in();
-    let settled = settle(&mut held, &client.fields(), &entrance.trust, awaited);
-    let judged = match settled.and_then(|()| judge(&held, &client)) {
+    let judged = match judge(&held, &client) {
         Ok(judged) => judged,
         Err(reject) => return refuse(&held, client, reject).await,
     };
@@ -163,15 +164,22 @@ async fn terminate_tls(
     None
 }
 
-/// Steps 3 and 4: one bounded request head, checked.
-async fn read_request(held: &Held, stream: Downstream) -> Option<Client> {
+/// Steps 3 and 4: one bounded request head, checked; and the end of step 1, where it says who
+/// the client is.
+async fn read_request(
+    held: &mut Held,
+    stream: Downstream,
+    trust: &Trust,
+    awaited: Option<Source>,
+) -> Option<Client> {
     let limits = &held.snapshot.config().limits;
     let head = HeadLimits {
         deadline: tokio::time::Instant::now() + limits.request_head_timeout,
         max_head: limits.max_request_head,
         max_headers: limits.max_headers,
     };
-    match http::read_request(stream, &head).await {
+    let vet = |fields: Fields<'_>| settle(held, fields, trust, awaited);
+    match http::read_vetted_request(stream, &head, vet).await {
         Ok(client) => Some(client),
         Err(why) => {
             count_not_opened(&held.worker, &why);

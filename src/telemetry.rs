@@ -78,6 +78,8 @@ pub struct Counters {
     pub over_address_cap: Counter,
     /// Connections closed at once: `max_unauthenticated`.
     pub over_unauthenticated_cap: Counter,
+    /// Connections refused: `max_unauthenticated_per_ip`.
+    pub over_address_unauthenticated_cap: Counter,
     /// Connections closed at once: `handshakes`.
     pub over_rate: Counter,
     /// Connections refused: `handshakes_per_ip`.
@@ -191,6 +193,7 @@ impl Telemetry {
             over_process_cap = counters.over_process_cap.get(),
             over_address_cap = counters.over_address_cap.get(),
             over_unauthenticated_cap = counters.over_unauthenticated_cap.get(),
+            over_address_unauthenticated_cap = counters.over_address_unauthenticated_cap.get(),
             over_rate = counters.over_rate.get(),
             over_address_rate = counters.over_address_rate.get(),
             over_route_cap = counters.over_route_cap.get(),

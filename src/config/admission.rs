@@ -25,6 +25,8 @@ pub struct Caps {
     pub max_unauthenticated: usize,
     /// Connections from one address (IPv6: one /64).
     pub max_connections_per_ip: usize,
+    /// Those of them that are not admitted yet; at most `max_unauthenticated`.
+    pub max_unauthenticated_per_ip: usize,
     /// How fast connections may come; `None`: as fast as they do.
     pub handshakes: Option<Allowance>,
     /// The same from one address (IPv6: one /64).
@@ -81,6 +83,13 @@ const STRANGERS: u64 = 10;
 /// But so many in a small process, so that a page full of visitors can come at once.
 const FEWEST_STRANGERS: u64 = 100;
 
+/// Default of `max_unauthenticated_per_ip`, one in so many strangers: it takes ten addresses to
+/// keep the other newcomers out, and an office behind one can come in at once.
+const FROM_ONE: u64 = 10;
+
+/// But so many in a small process, so that a browser can open all its tabs again.
+const FEWEST_FROM_ONE: u64 = 10;
+
 /// Default of `handshakes_per_ip`: at once as many as may be there at once, for they may all
 /// have to come back; then a tenth of them a second, ten times faster than a client that comes
 /// back every second. Together as much as an address can use, and far below a flood.
@@ -105,6 +114,7 @@ pub(super) fn caps(section: &mut Section<'_>) -> Result<Caps, Reported> {
         connections(),
         MAX_CONNECTIONS_PER_IP,
     );
+    let strangers_per_ip = section.optional("max_unauthenticated_per_ip", connections());
     let handshakes = allowance(section, "handshakes", None);
     let from_one = per_ip.as_ref().ok().and_then(|most| comes_back(most.value));
     let handshakes_per_ip = allowance(section, "handshakes_per_ip", from_one);
@@ -127,10 +137,23 @@ pub(super) fn caps(section: &mut Section<'_>) -> Result<Caps, Reported> {
         ));
     }
     let strangers = strangers.map_or(default.min(total.value), |strangers| strangers.value);
+    let default = (strangers / FROM_ONE).max(FEWEST_FROM_ONE).min(strangers);
+    let strangers_per_ip = strangers_per_ip?;
+    if let Some(from_one) = &strangers_per_ip
+        && from_one.value > strangers
+    {
+        let found = format!("{}, max_unauthenticated is {strangers}", from_one.value);
+        let allowed = "at most max_unauthenticated: those of one address are among them";
+        let key = "max_unauthenticated_per_ip";
+        return Err(section.error(key, from_one.line, found, allowed));
+    }
     Ok(Caps {
         max_connections: in_memory(total.value),
         max_unauthenticated: in_memory(strangers),
         max_connections_per_ip: in_memory(per_ip?.value),
+        max_unauthenticated_per_ip: in_memory(
+            strangers_per_ip.map_or(default, |from_one| from_one.value),
+        ),
         handshakes: handshakes?,
         handshakes_per_ip: handshakes_per_ip?,
     })

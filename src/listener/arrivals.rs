@@ -10,7 +10,7 @@ use std::hash::BuildHasher;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::listener::permits::Key;
+use crate::listener::permits::{Full, Key};
 use crate::proto::allowance::{Allowance, Spent};
 
 /// Who came lately. Shared by all workers; the table of addresses is split into parts with a
@@ -45,21 +45,43 @@ impl Arrivals {
         }
     }
 
-    /// Whether one more may come to the process. If so, it has.
-    pub(super) fn one_more(&self, allowance: &Allowance, now: Instant) -> bool {
-        let mut process = lock(&self.process);
-        let spent = process.get_or_insert(Spent::nothing(now));
-        allowance.charge(spent, now).is_ok()
-    }
-
-    /// Whether one more may come from this address. If so, it has.
-    pub(super) fn one_more_from(&self, key: Key, allowance: &Allowance, now: Instant) -> bool {
+    /// One more from this address, if it may come from there and to the process. If one of
+    /// them says no, nothing is spent of the other: one address cannot empty what is for all,
+    /// and the others cannot empty what is for one.
+    pub(super) fn one_more(
+        &self,
+        key: Key,
+        of_address: Option<&Allowance>,
+        of_all: Option<&Allowance>,
+        now: Instant,
+    ) -> Result<(), Full> {
+        let Some(allowance) = of_address else {
+            return self.one_more_of_all(of_all, now);
+        };
+        // Always locked in this order: the address, then the process.
         let mut part = self.part(key);
-        if !part.contains_key(&key) && part.len() >= MOST_IN_PART {
+        let known = part.get(&key).copied();
+        let mut spent = known.unwrap_or(Spent::nothing(now));
+        if allowance.charge(&mut spent, now).is_err() {
+            // What a refusal leaves may be less than was there under an older allowance.
+            part.entry(key).and_modify(|kept| *kept = spent);
+            return Err(Full::AddressRate);
+        }
+        self.one_more_of_all(of_all, now)?;
+        if known.is_none() && part.len() >= MOST_IN_PART {
             make_room(&mut part, now);
         }
-        let spent = part.entry(key).or_insert(Spent::nothing(now));
-        allowance.charge(spent, now).is_ok()
+        part.insert(key, spent);
+        Ok(())
+    }
+
+    fn one_more_of_all(&self, allowance: Option<&Allowance>, now: Instant) -> Result<(), Full> {
+        let Some(allowance) = allowance else {
+            return Ok(());
+        };
+        let mut process = lock(&self.process);
+        let spent = process.get_or_insert(Spent::nothing(now));
+        allowance.charge(spent, now).map_err(|_| Full::Rate)
     }
 
     #[expect(clippy::indexing_slicing, reason = "a remainder is below its divisor")]
@@ -111,6 +133,12 @@ mod tests {
         }
     }
 
+    impl Arrivals {
+        fn one_more_from(&self, key: Key, allowance: &Allowance, now: Instant) -> bool {
+            self.one_more(key, Some(allowance), None, now).is_ok()
+        }
+    }
+
     fn key(n: u32) -> Key {
         Key::from(IpAddr::from(Ipv4Addr::from_bits(n)))
     }
@@ -126,8 +154,8 @@ mod tests {
         };
         assert_eq!((came(1, now), came(2, now)), (2, 2));
         assert_eq!(came(1, now + Duration::from_secs(1)), 1);
-        let in_all = (0..9).filter(|_| arrivals.one_more(&few, now)).count();
-        assert_eq!(in_all, 2);
+        let to_all = |n| arrivals.one_more(key(n), None, Some(&few), now).is_ok();
+        assert_eq!((1..9).filter(|n| to_all(*n)).count(), 2);
     }
 
     #[test]

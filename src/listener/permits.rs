@@ -1,5 +1,5 @@
 //! How many connections there may be at once: in the process, not yet admitted, and from one
-//! address. And how fast they may come: see [`arrivals`](super::arrivals).
+//! address, and of those, not yet admitted. And how fast they may come: see [`arrivals`](super::arrivals).
 //!
 //! Reads no clock and touches no socket. Shared by all workers; the table of addresses is
 //! split into parts with a lock each, so that two workers rarely want the same one. What is
@@ -19,7 +19,7 @@ use crate::listener::arrivals::Arrivals;
 
 /// The counts of the process. Cheap to clone; clones count together.
 ///
-/// Memory: one table entry (about 40 bytes) per address that has a connection right now, so
+/// Memory: one table entry (about 50 bytes) per address that has a connection right now, so
 /// never more entries than `max_connections`. The table keeps the room of its busiest moment.
 #[derive(Clone, Debug, Default)]
 pub struct Permits {
@@ -63,6 +63,9 @@ pub enum Full {
     /// `limits.max_connections_per_ip`.
     #[error("this address has as many connections as it may")]
     Address,
+    /// `limits.max_unauthenticated_per_ip`.
+    #[error("this address has as many connections as may are not admitted yet")]
+    AddressStrangers,
     /// `limits.handshakes_per_ip`.
     #[error("connections come from this address faster than they may")]
     AddressRate,
@@ -85,17 +88,6 @@ impl Permits {
             key: None,
             standing: Standing::Stranger,
         })
-    }
-
-    /// Whether the process may have one more handshake now. If so, it has.
-    ///
-    /// # Errors
-    /// They come too fast.
-    pub fn one_more(&self, caps: &Caps, now: Instant) -> Result<(), Full> {
-        match &caps.handshakes {
-            Some(allowance) if !self.shared.arrivals.one_more(allowance, now) => Err(Full::Rate),
-            _ => Ok(()),
-        }
     }
 
     /// The right to refuse one connection in words; `None`: enough hear them already.
@@ -122,25 +114,21 @@ impl Permits {
 }
 
 impl Permit {
-    /// Makes it the permit of `client`.
+    /// Makes it the permit of `client`, and that a handshake which comes now.
     ///
     /// An IPv4 address in IPv6 form counts as the IPv4 address. IPv6 counts by /64, the least
     /// that a customer gets: whoever has one address there has all of them.
     ///
     /// # Errors
-    /// The cap or rate that is reached. It is nobody's then, and of no use.
+    /// The cap or rate that is reached. It is nobody's then, of no use, and nothing is spent.
     pub fn claim(&mut self, client: IpAddr, caps: &Caps, now: Instant) -> Result<(), Full> {
         self.unclaim();
         let key = Key::from(client);
-        self.shared.enter_from(key, caps.max_connections_per_ip)?;
+        self.shared.enter_from(key, self.standing, caps)?;
         self.key = Some(key);
-        match &caps.handshakes_per_ip {
-            Some(allowance) if !self.shared.arrivals.one_more_from(key, allowance, now) => {
-                self.unclaim();
-                Err(Full::AddressRate)
-            }
-            _ => Ok(()),
-        }
+        let (of_address, of_all) = (caps.handshakes_per_ip.as_ref(), caps.handshakes.as_ref());
+        let arrived = self.shared.arrivals.one_more(key, of_address, of_all, now);
+        arrived.inspect_err(|_| self.unclaim())
     }
 
     /// The client may stay: it is no stranger any more.
@@ -148,12 +136,15 @@ impl Permit {
         if self.standing == Standing::Stranger {
             self.standing = Standing::Admitted;
             leave(&self.shared.strangers);
+            if let Some(key) = self.key {
+                self.shared.admit_from(key);
+            }
         }
     }
 
     fn unclaim(&mut self) {
         if let Some(key) = self.key.take() {
-            self.shared.leave_from(key);
+            self.shared.leave_from(key, self.standing);
         }
     }
 }
@@ -172,13 +163,21 @@ impl Drop for Refusing {
     }
 }
 
-type Part = Mutex<HashMap<Key, usize>>;
+/// The connections of one address: `strangers ≤ all`, and `1 ≤ all` in the table.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    all: usize,
+    strangers: usize,
+}
+
+type Part = Mutex<HashMap<Key, Counts>>;
 
 /// A few times more than the workers there are likely to be.
 const PARTS: usize = 64;
 
-/// Connections beyond the caps that are told so at once: a descriptor each, for two seconds
-/// at most.
+/// Connections beyond the caps that are told so at once: a descriptor and 4 KiB each, for two
+/// seconds until the words are taken and two more until the client closes. Who is denied, or
+/// sends no PROXY header where one is demanded, is never among them.
 const MOST_REFUSING: usize = 64;
 
 #[derive(Debug)]
@@ -192,7 +191,7 @@ struct Shared {
     arrivals: Arrivals,
     /// Chooses the part, under a secret of its own: clients choose their addresses.
     hasher: RandomState,
-    /// Connections by address; `1 ≤ count`, an address without any is absent.
+    /// Connections by address; one without any is absent.
     parts: [Part; PARTS],
 }
 
@@ -210,27 +209,43 @@ impl Default for Shared {
 }
 
 impl Shared {
-    fn enter_from(&self, key: Key, most: usize) -> Result<(), Full> {
+    fn enter_from(&self, key: Key, standing: Standing, caps: &Caps) -> Result<(), Full> {
         let mut part = self.part(key);
-        let count = part.get(&key).copied().unwrap_or(0);
-        if count >= most {
+        let Counts { all, strangers } = part.get(&key).copied().unwrap_or_default();
+        if all >= caps.max_connections_per_ip {
             return Err(Full::Address);
         }
-        part.insert(key, count + 1);
+        let is_stranger = standing == Standing::Stranger;
+        if is_stranger && strangers >= caps.max_unauthenticated_per_ip {
+            return Err(Full::AddressStrangers);
+        }
+        let counts = Counts {
+            all: all + 1,
+            strangers: strangers + usize::from(is_stranger),
+        };
+        part.insert(key, counts);
         Ok(())
     }
 
-    fn leave_from(&self, key: Key) {
-        if let Entry::Occupied(mut count) = self.part(key).entry(key) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
+    fn admit_from(&self, key: Key) {
+        if let Some(counts) = self.part(key).get_mut(&key) {
+            counts.strangers -= 1;
+        }
+    }
+
+    fn leave_from(&self, key: Key, standing: Standing) {
+        if let Entry::Occupied(mut counts) = self.part(key).entry(key) {
+            let Counts { all, strangers } = counts.get_mut();
+            *all -= 1;
+            *strangers -= usize::from(standing == Standing::Stranger);
+            if *all == 0 {
+                counts.remove();
             }
         }
     }
 
     #[expect(clippy::indexing_slicing, reason = "a remainder is below its divisor")]
-    fn part(&self, key: Key) -> MutexGuard<'_, HashMap<Key, usize>> {
+    fn part(&self, key: Key) -> MutexGuard<'_, HashMap<Key, Counts>> {
         let i = self.hasher.hash_one(key) as usize % PARTS;
         lock(&self.parts[i])
     }
@@ -251,7 +266,7 @@ fn leave(count: &AtomicUsize) {
 
 /// A panic elsewhere while the lock was held leaves the counts whole: each is changed in one
 /// step.
-fn lock(part: &Part) -> MutexGuard<'_, HashMap<Key, usize>> {
+fn lock(part: &Part) -> MutexGuard<'_, HashMap<Key, Counts>> {
     part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -294,6 +309,7 @@ mod tests {
             max_connections,
             max_unauthenticated: max_connections,
             max_connections_per_ip,
+            max_unauthenticated_per_ip: max_connections_per_ip,
             handshakes: None,
             handshakes_per_ip: None,
         }
@@ -438,6 +454,56 @@ mod tests {
     }
 
     #[test]
+    fn one_address_has_a_cap_of_its_own_on_strangers_and_leaves_room_for_others() {
+        let permits = Permits::default();
+        let caps = Caps {
+            max_unauthenticated_per_ip: 2,
+            ..caps(9, 5)
+        };
+        let mut held: Vec<_> = (0..2)
+            .map(|_| take_for(&permits, ip("2001:db8::1"), &caps).expect("2 of 2"))
+            .collect();
+        let third = |from| take_for(&permits, ip(from), &caps);
+        assert_eq!(third("2001:db8::2").err(), Some(Full::AddressStrangers));
+        assert_eq!((permits.in_use(), permits.strangers()), (2, 2));
+        let _other = third("2001:db8:0:1::1").expect("another address");
+        // Whoever is admitted makes room, once.
+        held[0].admit();
+        held[0].admit();
+        held.push(third("2001:db8::2").expect("2 of 2 again"));
+        assert_eq!(third("2001:db8::3").err(), Some(Full::AddressStrangers));
+        // So does whoever leaves.
+        held.truncate(1);
+        held.extend((0..2).map(|_| third("2001:db8::4").expect("the places of two")));
+        assert_eq!(third("2001:db8::3").err(), Some(Full::AddressStrangers));
+        held.iter_mut().for_each(Permit::admit);
+        held.extend((0..2).map(|_| third("2001:db8::4").expect("5 of 5")));
+        assert_eq!(third("2001:db8::4").err(), Some(Full::Address));
+        drop((held, _other));
+        assert_eq!((permits.strangers(), permits.addresses()), (0, 0));
+    }
+
+    #[test]
+    fn a_lower_cap_on_strangers_holds_for_the_next_and_not_for_those_admitted() {
+        let permits = Permits::default();
+        let lower = Caps {
+            max_unauthenticated_per_ip: 1,
+            ..caps(9, 9)
+        };
+        let strangers: Vec<_> = (0..3)
+            .map(|_| take_for(&permits, ip("192.0.2.1"), &caps(9, 9)).expect("3 of 9"))
+            .collect();
+        let refused = take_for(&permits, ip("192.0.2.1"), &lower);
+        assert_eq!(refused.err(), Some(Full::AddressStrangers));
+        let mut admitted = permits.take(&lower).expect("4 of 9");
+        admitted.admit();
+        let claimed = admitted.claim(ip("192.0.2.1"), &lower, Instant::now());
+        assert_eq!(claimed, Ok(()));
+        drop((strangers, admitted));
+        assert_eq!((permits.in_use(), permits.addresses()), (0, 0));
+    }
+
+    #[test]
     fn one_handshake_over_the_burst_is_refused_and_takes_nothing() {
         let permits = Permits::default();
         let caps = Caps {
@@ -445,18 +511,42 @@ mod tests {
             handshakes_per_ip: once(2),
             ..caps(9, 9)
         };
-        let now = Instant::now();
-        for _ in 0..3 {
-            assert_eq!(permits.one_more(&caps, now), Ok(()));
-        }
-        assert_eq!(permits.one_more(&caps, now), Err(Full::Rate));
         for _ in 0..2 {
             drop(take_for(&permits, ip("192.0.2.1"), &caps).expect("one of the burst"));
         }
-        let refused = take_for(&permits, ip("192.0.2.1"), &caps);
-        assert_eq!(refused.err(), Some(Full::AddressRate));
+        // As often as it likes: that is nothing to the others.
+        for _ in 0..9 {
+            let refused = take_for(&permits, ip("192.0.2.1"), &caps);
+            assert_eq!(refused.err(), Some(Full::AddressRate));
+        }
         drop(take_for(&permits, ip("192.0.2.2"), &caps).expect("another address"));
+        let refused = take_for(&permits, ip("192.0.2.3"), &caps);
+        assert_eq!(refused.err(), Some(Full::Rate));
         assert_eq!((permits.in_use(), permits.addresses()), (0, 0));
+    }
+
+    #[test]
+    fn who_is_refused_for_the_rate_of_all_has_spent_nothing_of_its_own() {
+        let permits = Permits::default();
+        let crowded = Caps {
+            handshakes: once(1),
+            handshakes_per_ip: once(2),
+            ..caps(9, 9)
+        };
+        drop(take_for(&permits, ip("192.0.2.1"), &crowded).expect("the one"));
+        for _ in 0..9 {
+            let refused = take_for(&permits, ip("192.0.2.2"), &crowded);
+            assert_eq!(refused.err(), Some(Full::Rate));
+        }
+        let calm = Caps {
+            handshakes: None,
+            ..crowded
+        };
+        for _ in 0..2 {
+            drop(take_for(&permits, ip("192.0.2.2"), &calm).expect("one of its burst"));
+        }
+        let refused = take_for(&permits, ip("192.0.2.2"), &calm);
+        assert_eq!(refused.err(), Some(Full::AddressRate));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! What holds for an address waits until it is known: the connection says it, or its PROXY
 //! header, or a field of its request head. The further two only where a trusted proxy speaks.
+//! How fast connections may come in all waits with it, so that it is spent by none whom the
+//! caps of its own address keep out.
 
 use std::net::SocketAddr;
 
@@ -34,7 +36,9 @@ pub(super) struct Origin {
     pub(super) via: Option<Box<SocketAddr>>,
 }
 
-/// Takes a permit and learns the address; `None`: the connection is refused.
+/// Takes a permit and learns the address; `None`: the connection is refused. Lists and trust
+/// come first, as far as the connection alone tells: who fails there is closed without a word,
+/// however full the process is.
 pub(super) async fn arrive(
     worker: &Worker,
     snapshot: &Snapshot,
@@ -42,6 +46,10 @@ pub(super) async fn arrive(
     entrance: &Entrance,
 ) -> Option<Arrived> {
     let Accepted { mut tcp, peer } = accepted;
+    let trust = &entrance.trust;
+    if !may_come(worker, snapshot, peer, trust) {
+        return None;
+    }
     let permit = match worker.permits.take(&snapshot.config().limits.caps) {
         Ok(permit) => permit,
         Err(full) => {
@@ -49,10 +57,9 @@ pub(super) async fn arrive(
             return None;
         }
     };
-    let trust = &entrance.trust;
     let named = match trust.proxy_protocol {
         ProxyProtocol::Off => Named::Connection,
-        ProxyProtocol::Require => announced(worker, &mut tcp, peer, trust).await?,
+        ProxyProtocol::Require => announced(worker, &mut tcp, peer).await?,
     };
     let origin = named.origin(peer);
     let mut arrived = Arrived {
@@ -61,38 +68,52 @@ pub(super) async fn arrive(
         origin,
         permit,
     };
-    match check(worker, snapshot, &mut arrived) {
+    if arrived.awaited.is_some() {
+        return Some(arrived);
+    }
+    let client = arrived.origin.client;
+    let is_vetted = matches!(named, Named::Connection);
+    if !is_vetted && !is_allowed(worker, snapshot, client) {
+        return None;
+    }
+    match claim(snapshot, client, &mut arrived.permit) {
         Ok(()) => Some(arrived),
-        Err(Refused::Address) => None,
-        Err(Refused::Full(full)) => {
-            let Arrived {
-                tcp,
-                origin,
-                permit,
-                ..
-            } = arrived;
+        Err(full) => {
+            let Arrived { tcp, permit, .. } = arrived;
             drop(permit);
-            turn_away(worker, tcp, origin.client, full, entrance).await;
+            turn_away(worker, tcp, client, full, entrance).await;
             None
         }
     }
 }
 
-/// Why an address does not come in.
-enum Refused {
-    Address,
-    Full(Full),
+/// Whether a connection may come in, as far as its own address tells.
+fn may_come(worker: &Worker, snapshot: &Snapshot, peer: SocketAddr, trust: &Trust) -> bool {
+    let is_trusted = trust.proxies.contains(peer.ip());
+    match (trust.proxy_protocol, trust.client_address) {
+        (ProxyProtocol::Require, _) if is_trusted => true,
+        (ProxyProtocol::Require, _) => {
+            count_unannounced(worker, peer, "not one of `trusted_proxies`");
+            false
+        }
+        // Its address is not the client's.
+        (ProxyProtocol::Off, Some(_)) if is_trusted => true,
+        (ProxyProtocol::Off, _) => is_allowed(worker, snapshot, peer),
+    }
 }
 
-/// What holds for an address, if it is the client's already; then what holds for all.
-fn check(worker: &Worker, snapshot: &Snapshot, arrived: &mut Arrived) -> Result<(), Refused> {
-    let caps = &snapshot.config().limits.caps;
-    if arrived.awaited.is_none() {
-        let client = arrived.origin.client;
-        admit_address(worker, snapshot, client, &mut arrived.permit)?;
+fn is_allowed(worker: &Worker, snapshot: &Snapshot, client: SocketAddr) -> bool {
+    let is_allowed = snapshot.config().limits.access.admits(client.ip());
+    if !is_allowed {
+        worker.telemetry.counters.denied.add();
+        tracing::debug!(%client, "address is not allowed");
     }
+    is_allowed
+}
+
+fn claim(snapshot: &Snapshot, client: SocketAddr, permit: &mut Permit) -> Result<(), Full> {
     let now = Instant::now().into_std();
-    worker.permits.one_more(caps, now).map_err(Refused::Full)
+    permit.claim(client.ip(), &snapshot.config().limits.caps, now)
 }
 
 /// Whom a connection is from, by what it begins with.
@@ -129,45 +150,25 @@ impl Named {
     }
 }
 
-fn admit_address(
-    worker: &Worker,
-    snapshot: &Snapshot,
-    client: SocketAddr,
-    permit: &mut Permit,
-) -> Result<(), Refused> {
-    let limits = &snapshot.config().limits;
-    if !limits.access.admits(client.ip()) {
-        worker.telemetry.counters.denied.add();
-        tracing::debug!(%client, "address is not allowed");
-        return Err(Refused::Address);
-    }
-    let now = Instant::now().into_std();
-    let claimed = permit.claim(client.ip(), &limits.caps, now);
-    claimed.map_err(Refused::Full)
-}
-
-/// What the PROXY header says. Nobody is believed but the trusted proxies, and they have to
-/// say something.
-async fn announced(
-    worker: &Worker,
-    tcp: &mut TcpStream,
-    peer: SocketAddr,
-    trust: &Trust,
-) -> Option<Named> {
+/// What the PROXY header of a trusted proxy says. It has to say something.
+async fn announced(worker: &Worker, tcp: &mut TcpStream, peer: SocketAddr) -> Option<Named> {
     let deadline = Instant::now() + PROXY_HEADER_TIMEOUT;
-    let refused = match trust.proxies.contains(peer.ip()) {
-        false => "not one of `trusted_proxies`".to_owned(),
-        true => match read_proxy_header(tcp, deadline).await {
-            Ok(client) => return Some(client.map_or(Named::Nobody, Named::Client)),
-            Err(error) => chain(&error),
-        },
-    };
-    worker.telemetry.counters.no_proxy_header.add();
-    tracing::debug!(%peer, reason = refused, "no PROXY header");
-    None
+    match read_proxy_header(tcp, deadline).await {
+        Ok(client) => Some(client.map_or(Named::Nobody, Named::Client)),
+        Err(error) => {
+            count_unannounced(worker, peer, &chain(&error));
+            None
+        }
+    }
 }
 
-/// The end of step 1 where a field of the request head says who the client is.
+fn count_unannounced(worker: &Worker, peer: SocketAddr, reason: &str) {
+    worker.telemetry.counters.no_proxy_header.add();
+    tracing::debug!(%peer, reason, "no PROXY header");
+}
+
+/// The end of step 1 where a field of the request head says who the client is: for every head
+/// that can be read, so that one which is refused for something else counts as well.
 pub(super) fn settle(
     held: &mut Held,
     fields: Fields<'_>,
@@ -185,14 +186,13 @@ pub(super) fn settle(
         held.origin.via.get_or_insert_with(|| Box::new(peer));
     }
     let (worker, snapshot) = (&held.worker, &held.snapshot);
-    match admit_address(worker, snapshot, client, &mut held.permit) {
-        Ok(()) => Ok(()),
-        Err(Refused::Address) => Err(Reject::Address),
-        Err(Refused::Full(full)) => {
-            count(worker, client, full);
-            Err(reject(full))
-        }
+    if !is_allowed(worker, snapshot, client) {
+        return Err(Reject::Address);
     }
+    claim(snapshot, client, &mut held.permit).map_err(|full| {
+        count(&held.worker, client, full);
+        reject(full)
+    })
 }
 
 /// Refuses a connection over a cap: in words where it is in clear, for over TLS the words
@@ -219,6 +219,7 @@ fn count(worker: &Worker, client: SocketAddr, full: Full) {
         Full::Strangers => counters.over_unauthenticated_cap.add(),
         Full::Rate => counters.over_rate.add(),
         Full::Address => counters.over_address_cap.add(),
+        Full::AddressStrangers => counters.over_address_unauthenticated_cap.add(),
         Full::AddressRate => counters.over_address_rate.add(),
     }
     tracing::debug!(%client, %full, "connection refused");
@@ -227,7 +228,7 @@ fn count(worker: &Worker, client: SocketAddr, full: Full) {
 fn reject(full: Full) -> Reject {
     match full {
         Full::Process | Full::Strangers | Full::Rate => Reject::Crowded,
-        Full::Address | Full::AddressRate => Reject::AddressCrowded,
+        Full::Address | Full::AddressStrangers | Full::AddressRate => Reject::AddressCrowded,
     }
 }
 

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use serde_json::json;
 use tidegate::proto::cause::Cause;
 use tidegate::server::Outcome;
+use tidegate::telemetry::Counters;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Error;
@@ -107,6 +108,42 @@ async fn strangers_over_their_cap_are_refused_while_users_stay() {
     proxy.stop().await;
 }
 
+#[tokio::test]
+async fn strangers_of_one_address_leave_room_for_those_of_others() {
+    let upstream = echo().await;
+    // A tenth of it, but ten, may come from one address.
+    let proxy = proxy(upstream.address)
+        .process_limits("max_unauthenticated = 20")
+        .start();
+    let mut user = proxy.entrance.admitted().await;
+    user.echoes("here").await;
+    let mut silent = Vec::new();
+    for _ in 0..10 {
+        silent.push(tcp(proxy.entrance.address).await);
+    }
+    assert_closed(tcp(proxy.entrance.address).await).await;
+    let over = |c: &Counters| c.over_address_unauthenticated_cap.get();
+    proxy.counted("refused", 1, over).await;
+    let other = tcp_from("127.0.0.2", proxy.entrance.address).await;
+    let tls = proxy.entrance.tls_over(other).await.expect("TLS");
+    let mut other = proxy.entrance.admitted_over(tls).await;
+    other.echoes("another address").await;
+    user.echoes("still here").await;
+    silent.pop();
+    let mut again = within("a place", async {
+        loop {
+            let tcp = tcp(proxy.entrance.address).await;
+            if let Ok(tls) = proxy.entrance.tls_over(tcp).await {
+                return proxy.entrance.admitted_over(tls).await;
+            }
+        }
+    })
+    .await;
+    again.echoes("a place").await;
+    drop((silent, user, other, again));
+    proxy.stop().await;
+}
+
 /// A WebSocket without token, as soon as there is a place for a stranger.
 async fn waits_for_a_place(proxy: &Proxy) -> impl Sized {
     within("a place", async {
@@ -166,6 +203,7 @@ async fn a_connection_in_clear_hears_when_to_come_back() {
         ("max_unauthenticated = 1".to_owned(), 503),
         (format!("handshakes = {{ {ONCE}, burst = 1 }}"), 503),
         ("max_connections_per_ip = 1".to_owned(), 429),
+        ("max_unauthenticated_per_ip = 1".to_owned(), 429),
         (format!("handshakes_per_ip = {{ {ONCE}, burst = 1 }}"), 429),
     ];
     for (limits, status) in cases {
@@ -232,6 +270,31 @@ async fn who_is_denied_is_closed_without_a_word() {
     }
     proxy.counted("denied", 4, |c| c.denied.get()).await;
     proxy.entrance.admitted().await.echoes("allowed").await;
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_denied_or_not_trusted_hears_nothing_of_a_full_process_either() {
+    let upstream = echo().await;
+    let behind = "proxy_protocol = \"require\"\ntrusted_proxies = [\"127.0.0.1\"]\n";
+    let proxy = proxy(upstream.address)
+        .process_limits("max_connections = 1\ndeny = [\"127.0.0.2\"]")
+        .more(&format!("{IN_CLEAR}{IN_CLEAR}{behind}"))
+        .start();
+    let mut first = tcp(proxy.addresses[1]).await;
+    raw_open_on(&mut first).await;
+    assert_closed(tcp_from("127.0.0.2", proxy.addresses[1]).await).await;
+    assert_closed(tcp_from("127.0.0.3", proxy.addresses[2]).await).await;
+    proxy.counted("denied", 1, |c| c.denied.get()).await;
+    proxy
+        .counted("not trusted", 1, |c| c.no_proxy_header.get())
+        .await;
+    proxy
+        .counted("over the cap", 0, |c| c.over_process_cap.get())
+        .await;
+    let mut other = tcp_from("127.0.0.4", proxy.addresses[1]).await;
+    assert_told_to_retry(&asks(&mut other, &[]).await, 503);
+    drop(first);
     proxy.stop().await;
 }
 

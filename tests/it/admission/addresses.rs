@@ -369,3 +369,33 @@ async fn a_proxy_header_that_names_nobody_lends_its_trust_to_no_field() {
         proxy.stop().await;
     }
 }
+
+#[tokio::test]
+async fn one_client_behind_a_proxy_cannot_spend_what_is_for_all() {
+    let upstream = upstream().await;
+    let limits = format!(
+        "handshakes = {{ {ONCE}, burst = 3 }}\nhandshakes_per_ip = {{ {ONCE}, burst = 1 }}"
+    );
+    let proxy = proxy(upstream.address)
+        .listener(&format!("{BEHIND}client_address = \"x-forwarded-for\""))
+        .process_limits(&limits)
+        .start();
+    assert_eq!(says(&proxy, "203.0.113.1").await.0.status(), 101);
+    for _ in 0..5 {
+        assert_told_to_retry(&says(&proxy, "203.0.113.1").await.0, 429);
+    }
+    // A request that is refused for something else counts for its client, too.
+    let no_opening = "GET /chat HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.2\r\n\r\n";
+    for status in [426, 429] {
+        let mut tls = proxy.entrance.tls().await;
+        write(&mut tls, no_opening.as_bytes()).await;
+        assert_eq!(read_head(&mut tls).await.status(), status);
+    }
+    assert_eq!(says(&proxy, "203.0.113.3").await.0.status(), 101);
+    assert_told_to_retry(&says(&proxy, "203.0.113.4").await.0, 503);
+    let of_address = proxy.counted("of one address", 6, |c| c.over_address_rate.get());
+    of_address.await;
+    proxy.counted("of all", 1, |c| c.over_rate.get()).await;
+    proxy.stop().await;
+    upstream.assert_untouched();
+}
