@@ -33,7 +33,7 @@ use crate::proto::handshake::reject::Reject;
 use crate::proxy::arrival::{Arrived, Origin, arrive, settle};
 pub use crate::proxy::bearers::{Bearer, end_revoked};
 use crate::proxy::granting::Pending;
-use crate::proxy::judging::{Decision, Judged, decide, judge, pending};
+use crate::proxy::judging::{Decision, Judged, decide, judge, pending, place_first};
 use crate::proxy::session::{Awaiting, Ready, admitted, spawn_session};
 use crate::proxy::worker::Fate;
 pub use crate::proxy::worker::{Affected, Shared, Snapshot, Worker};
@@ -232,16 +232,28 @@ async fn open(
         Decision::Admitted {
             admission,
             bearer,
-            place,
             at,
         } => {
             let admitted = admitted(&admission, at);
             let granted = grant_first(&held, index, client, &admission, &mut pending).await;
             let Some(client) = granted else { return };
+            // After the last that keeps a client out, and given back before anybody is told of
+            // a failed dial: whoever is refused takes his time over it.
+            let place = match place_first(&held, index, &admission) {
+                Ok(place) => place,
+                Err(reject) => return refuse(&held, client, reject).await,
+            };
             held.permit.admit();
-            let dialed = dial_first(&held, index, client, &pending.dial).await;
-            let Some((client, connected)) = dialed else {
+            let Some((client, dialed)) = dial_first(&held, index, client, &pending.dial).await
+            else {
                 return;
+            };
+            let connected = match dialed {
+                Ok(connected) => connected,
+                Err(failed) => {
+                    drop(place);
+                    return refuse_undialed(&held, client, failed).await;
+                }
             };
             let accept = Accept {
                 subprotocol: judged.answered(connected.subprotocol.as_deref()),
@@ -310,32 +322,30 @@ async fn grant_first(
     }
 }
 
-/// Step 12 before step 8: the upstream's own refusal reaches the client.
+/// Step 12 before step 8. `None`: the client went away.
 async fn dial_first(
     held: &Held,
     index: usize,
     mut client: Client,
     request: &DialRequest,
-) -> Option<(Client, Connected)> {
+) -> Option<(Client, Result<Connected, DialFailed>)> {
     let upstream = held.snapshot.upstream_of(index)?;
-    let dialed = tokio::select! {
-        dialed = upstream.dial(request) => dialed,
+    tokio::select! {
+        dialed = upstream.dial(request) => Some((client, dialed)),
         why = client.abandoned() => {
             count_not_opened(&held.worker, &why);
-            return None;
-        }
-    };
-    match dialed {
-        Ok(connected) => Some((client, connected)),
-        Err(failed) => {
-            tracing::debug!(client = %held.origin.client, reason = %chain(&failed), "dial failed");
-            held.worker.telemetry.counters.rejected.add();
-            match failed {
-                DialFailed::Refused(refusal) => client.relay(refusal).await,
-                other => client.reject(other.reject()).await,
-            }
             None
         }
+    }
+}
+
+/// The upstream's own refusal reaches the client.
+async fn refuse_undialed(held: &Held, client: Client, failed: DialFailed) {
+    tracing::debug!(client = %held.origin.client, reason = %chain(&failed), "dial failed");
+    held.worker.telemetry.counters.rejected.add();
+    match failed {
+        DialFailed::Refused(refusal) => client.relay(refusal).await,
+        other => client.reject(other.reject()).await,
     }
 }
 

@@ -34,8 +34,6 @@ pub(super) enum Decision {
         admission: Box<Admission>,
         /// Its place among those with a token.
         bearer: Option<Seat<Bearer>>,
-        /// Its place among the sessions of the route, where those are counted.
-        place: Option<Box<Place>>,
         at: SystemTime,
     },
 }
@@ -127,15 +125,23 @@ pub(super) async fn decide(held: &Held, judged: &Judged) -> Result<Decision, Rej
             tracing::debug!(route = route.name, reason = %revoked, "token refused");
             Reject::Token
         })?;
-    let place = take_place(&held.worker, route, &admission).map_err(|full| match full {
-        NoPlace::Route => Reject::RouteFull,
-        NoPlace::Subject => Reject::SubjectFull,
-    })?;
     Ok(Decision::Admitted {
         admission: Box::new(admission),
         bearer,
-        place,
         at,
+    })
+}
+
+/// The place of a client whose request head decided.
+pub(super) fn place_first(
+    held: &Held,
+    index: usize,
+    admission: &Admission,
+) -> Result<Option<Box<Place>>, Reject> {
+    let route = held.snapshot.route(index).ok_or(Reject::NoRoute)?;
+    take_place(&held.worker, route, admission).map_err(|full| match full {
+        NoPlace::Route => Reject::RouteFull,
+        NoPlace::Subject => Reject::SubjectFull,
     })
 }
 

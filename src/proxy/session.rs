@@ -209,9 +209,6 @@ impl Running {
                 return TokenVerdict::Refused;
             }
         };
-        if let Some(full) = self.take_place(&admission) {
-            return full;
-        }
         let Some(pending) = &mut self.pending else {
             return TokenVerdict::Refused;
         };
@@ -219,16 +216,16 @@ impl Running {
         let granting = snapshot
             .grants()
             .grant(snapshot.config(), self.index, &admission, pending);
-        match granting.await {
-            Ok(()) => {
-                self.held.permit.admit();
-                TokenVerdict::Admitted(admitted)
-            }
-            Err(refused) => {
-                self.detail = Some(chain(&refused));
-                refused.verdict()
-            }
+        if let Err(refused) = granting.await {
+            self.detail = Some(chain(&refused));
+            return refused.verdict();
         }
+        // After the last that keeps a client out: whoever is refused lingers for a while.
+        if let Some(full) = self.take_place(&admission) {
+            return full;
+        }
+        self.held.permit.admit();
+        TokenVerdict::Admitted(admitted)
     }
 
     /// A new token in place of the one that admitted the session, which goes on meanwhile and

@@ -16,9 +16,10 @@ use tokio_tungstenite::tungstenite::Error;
 use crate::support::client::{Client, Entrance};
 use crate::support::proxy::Proxy;
 use crate::support::raw::{Head, opening, raw_open_on, read_head, read_to_end, write};
+use crate::support::service::service;
 use crate::support::settings::proxy;
 use crate::support::token::{SECRET, good_claims, message, signed};
-use crate::support::upstream::{echo, upstream};
+use crate::support::upstream::{echo, switching, upstream};
 use crate::support::within;
 
 /// A quota that gives nothing back while a test lasts.
@@ -466,5 +467,67 @@ async fn other_caps_and_lists_count_for_the_next_and_leave_those_who_are_here() 
     second.echoes("a place").await;
     assert_closed(tcp(proxy.entrance.address).await).await;
     drop((other, here, second));
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn whom_the_service_refuses_holds_no_place_while_it_lingers() {
+    let (upstream, service) = (echo().await, service().await);
+    let keys = format!("url = \"{}\"\ntimeout = \"30s\"", service.url);
+    let proxy = proxy(upstream.address)
+        .section("auth.authorize", &keys)
+        .section("limits", "max_sessions = 1")
+        .start();
+    let deciding = proxy.entrance.admitted().await;
+    let asked = service.asked().await;
+    // It says nothing to its Close, so its session waits for that.
+    let forbidden = proxy.entrance.admitted().await;
+    service.asked().await.status(403, "").await;
+    let mut third = proxy.entrance.admitted().await;
+    service.asked().await.status(204, "").await;
+    third.echoes("a place").await;
+    // And that is taken now.
+    asked.status(204, "").await;
+    assert_eq!(deciding.closed().await.0, 1013);
+    drop((forbidden, third));
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn before_the_101_neither_a_refusal_nor_a_failed_dial_holds_a_place() {
+    let (upstream, service) = (upstream().await, service().await);
+    let keys = format!("url = \"{}\"\ntimeout = \"30s\"", service.url);
+    let proxy = proxy(upstream.address)
+        .auth("method = \"header\"")
+        .section("auth.authorize", &keys)
+        .section("limits", "max_sessions = 1")
+        .start();
+    let credentials = format!("Bearer {}", token_of("alice"));
+    let fields = [("Authorization", credentials.as_str())];
+    let mut lingering = Vec::new();
+    for (decision, answer, status) in [
+        (403, "", 403),
+        (204, "HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n", 410),
+        (204, "", 101),
+    ] {
+        let mut tls = proxy.entrance.tls().await;
+        let others = async {
+            service.asked().await.status(decision, "").await;
+            if decision != 204 {
+                return None;
+            }
+            let (mut tcp, head) = upstream.asked().await;
+            let answer = match answer {
+                "" => switching(&head, ""),
+                answer => answer.to_owned(),
+            };
+            write(&mut tcp, answer.as_bytes()).await;
+            Some(tcp)
+        };
+        let (head, tcp) = tokio::join!(asks(&mut tls, &fields), others);
+        assert_eq!(head.status(), status, "{head:?}");
+        lingering.push((tls, tcp));
+    }
+    drop(lingering);
     proxy.stop().await;
 }
