@@ -299,7 +299,7 @@ impl Session {
         self.check_ended();
     }
 
-    /// The process drains: ends the session at the next boundary of each leg.
+    /// The process drains: ends the session behind the message that is under way to each leg.
     pub fn handle_drain(&mut self, now: Instant) {
         self.fail(Cause::Drained, now);
     }

@@ -9,6 +9,7 @@ use super::{Closing, Event, Phase, Session};
 use crate::proto::cause::{Cause, Verdict};
 use crate::proto::close::{self, CloseCode};
 use crate::proto::frame::{OpCode, encode_frame};
+use crate::proto::message::Place;
 use crate::proto::side::Side;
 
 impl Session {
@@ -19,12 +20,16 @@ impl Session {
             return;
         }
         self.begin_closing(cause, now);
-        let verdicts = cause.verdicts();
         for side in [Side::Downstream, Side::Upstream] {
+            if matches!(cause, Cause::Drained | Cause::LifetimeOver) {
+                self.finish_message(side);
+            }
             self.wind_down_input(side, now);
         }
         for side in [Side::Downstream, Side::Upstream] {
-            self.queue_close(side, verdicts[side]);
+            if self.inputs[side.other()].mode != Mode::FinishMessage {
+                self.queue_close(side, cause.verdicts()[side]);
+            }
         }
         self.check_ended();
     }
@@ -42,7 +47,11 @@ impl Session {
         self.legs[from].closed = true;
         self.forget_held(from);
         let to = from.other();
-        let relayed = std::mem::replace(&mut self.inputs[from].mode, Mode::Discard) == Mode::Relay;
+        let mode = std::mem::replace(&mut self.inputs[from].mode, Mode::Discard);
+        if mode == Mode::FinishMessage {
+            self.queue_late_close(to);
+        }
+        let relayed = mode == Mode::Relay;
         if relayed && self.legs[to].connected {
             // A ping that has not left yet must not follow the Close.
             self.legs[to].withdraw();
@@ -85,12 +94,15 @@ impl Session {
     /// Nothing more of what `from` sends will be judged. A frame that the other leg has a
     /// part of stays broken off there, and no Close can follow it.
     pub(super) fn abandon_input(&mut self, from: Side, now: Instant) {
-        self.inputs[from].mode = Mode::Discard;
+        let mode = std::mem::replace(&mut self.inputs[from].mode, Mode::Discard);
         self.inputs[from].frame = None;
         self.forget_held(from);
         self.inputs[from].unthrottle(now);
         self.pipes[from].discard_unjudged();
         self.pipes[from].cut_to_boundary();
+        if mode == Mode::FinishMessage {
+            self.queue_late_close(from.other());
+        }
         let to = &mut self.legs[from.other()];
         if to.close == CloseOut::Queued && !self.pipes[from].is_whole() {
             to.slot = None;
@@ -107,6 +119,21 @@ impl Session {
             return;
         }
         let cause = *cause;
+        let finishing = [Side::Downstream, Side::Upstream];
+        if finishing
+            .iter()
+            .any(|from| self.inputs[*from].mode == Mode::FinishMessage)
+        {
+            // Its Close can still be given to the leg that waits for the rest of a message.
+            *deadline = now + LATE_ANSWER;
+            for from in finishing {
+                if self.inputs[from].mode == Mode::FinishMessage {
+                    self.abandon_input(from, now);
+                }
+            }
+            self.check_ended();
+            return;
+        }
         if let Cause::Closed { by, .. } = cause
             && self.legs[by].close == CloseOut::None
         {
@@ -157,6 +184,32 @@ impl Session {
         }
     }
 
+    /// Lets the message go through that the other leg has a part of, as the next steps find it.
+    fn finish_message(&mut self, from: Side) {
+        let to = &self.legs[from.other()];
+        let is_held = from == Side::Downstream && self.held_amount() > 0;
+        let begun = self.pipes[from].is_begun();
+        let input = &mut self.inputs[from];
+        if input.mode != Mode::Relay || !to.connected || to.gone || is_held {
+            return;
+        }
+        let has_part = match &mut input.frame {
+            None => input.message.is_open() && !input.dropping,
+            Some(frame) => match (frame.fate, frame.place) {
+                (Fate::Admit, Place::First) => begun && !frame.is_final(),
+                (Fate::Admit, Place::Later) => true,
+                (Fate::Undecided, Place::Later) if !input.dropping => {
+                    frame.fate = Fate::Admit;
+                    true
+                }
+                _ => false,
+            },
+        };
+        if has_part {
+            input.mode = Mode::FinishMessage;
+        }
+    }
+
     /// Lets the frame go through that the other leg has a part of, and admits nothing else.
     fn wind_down_input(&mut self, from: Side, now: Instant) {
         if self.inputs[from].mode == Mode::Discard {
@@ -171,6 +224,7 @@ impl Session {
         let begun = self.pipes[from].is_begun();
         let input = &mut self.inputs[from];
         match &mut input.frame {
+            _ if input.mode == Mode::FinishMessage => {}
             Some(_) if begun => input.mode = Mode::Finish,
             frame => {
                 if let Some(frame) = frame {
@@ -181,6 +235,14 @@ impl Session {
             }
         }
         self.judge(from, now);
+    }
+
+    /// Queues the Close that `to` was to get behind a message.
+    pub(super) fn queue_late_close(&mut self, to: Side) {
+        if let Phase::Closing(Closing { cause, .. }) = &self.phase {
+            let verdict = cause.verdicts()[to];
+            self.queue_close(to, verdict);
+        }
     }
 
     /// Puts the edge's Close into the slot of `to`, if it can ever leave.

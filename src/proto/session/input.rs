@@ -18,6 +18,9 @@ pub enum Mode {
     /// The session is closing, but the other leg has a part of this frame: it goes through
     /// to its end, then [`Mode::Watch`].
     Finish,
+    /// The session is closing in good order, and the other leg has a part of this message: it
+    /// goes through to its end, then [`Mode::Watch`]. The other leg gets its Close after that.
+    FinishMessage,
     /// The session is closing: frames are parsed for the peer's Close and thrown away.
     Watch,
     /// Nothing that comes means anything any more.

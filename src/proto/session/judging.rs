@@ -170,6 +170,7 @@ impl Session {
                 let input = &mut self.inputs[from];
                 let fate = match input.mode {
                     Mode::Relay => Fate::Undecided,
+                    Mode::FinishMessage => Fate::Admit,
                     _ => Fate::Drop,
                 };
                 match input.message.handle_header(&header, max) {
@@ -285,16 +286,20 @@ impl Session {
         };
         frame.handle_judged(n);
         let (ends, is_final) = (frame.left() == 0, frame.is_final());
+        let mode = input.mode;
         if ends {
             input.frame = None;
             if is_final {
                 input.tally.messages += 1;
             }
-            if input.mode == Mode::Finish {
+            if mode == Mode::Finish || mode == Mode::FinishMessage && is_final {
                 input.mode = Mode::Watch;
             }
         }
         self.admit(from, n, if ends { Ends::Frame } else { Ends::Inside });
+        if ends && mode == Mode::FinishMessage && is_final {
+            self.queue_late_close(from.other());
+        }
         if ends && self.saying.is_some() {
             self.say_if_possible();
         }

@@ -656,6 +656,88 @@ mod closing {
         assert_eq!(sim.close_code(Upstream), Some(1001));
     }
 
+    /// A session that drains while half a message of `from` is with the other peer.
+    fn drained_in_a_message(from: Side) -> (Sim, Vec<u8>) {
+        let mut sim = Sim::new(policy());
+        let first = fragment(from, Fin::More, OpCode::Text, b"one, ");
+        sim.send(from, &first);
+        sim.session.handle_drain(sim.now);
+        sim.drive();
+        (sim, first)
+    }
+
+    fn codes(sim: &Sim, from: Side) -> (Option<u16>, Option<u16>) {
+        (sim.close_code(from), sim.close_code(from.other()))
+    }
+
+    fn drained_codes(from: Side) -> (Option<u16>, Option<u16>) {
+        match from {
+            Downstream => (Some(1012), Some(1001)),
+            Upstream => (Some(1001), Some(1012)),
+        }
+    }
+
+    #[test]
+    fn a_message_of_which_the_other_peer_has_a_part_is_finished_before_the_close() {
+        for from in BOTH {
+            let (mut sim, mut message) = drained_in_a_message(from);
+            assert_eq!(codes(&sim, from), (drained_codes(from).0, None));
+            for (fin, text) in [(Fin::More, b"two, "), (Fin::Final, b"three")] {
+                let next = fragment(from, fin, OpCode::Continuation, text);
+                sim.send(from, &next[..4]);
+                sim.send(from, &next[4..]);
+                message.extend(next);
+            }
+            sim.send(from, &frame(from, OpCode::Text, b"too late"));
+            assert!(sim.wires[from.other()].taken.starts_with(&message));
+            assert_eq!(sim.seen(from.other()).len(), 4);
+            assert_eq!(codes(&sim, from), drained_codes(from));
+            assert_eq!(sim.session.summary().tallies[from].messages, 1);
+            for side in BOTH {
+                sim.send(side, &frame(side, OpCode::Close, &close_payload(1000, "")));
+            }
+            assert_eq!(sim.ended(), Cause::Drained);
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_never_finished_holds_the_close_up_for_the_close_timeout_alone() {
+        for from in BOTH {
+            let (mut sim, _) = drained_in_a_message(from);
+            sim.advance(Duration::from_millis(4_999));
+            assert_eq!(codes(&sim, from), (drained_codes(from).0, None));
+            sim.advance(Duration::from_millis(1));
+            sim.drive();
+            assert_eq!(codes(&sim, from), drained_codes(from));
+            sim.advance(Duration::from_secs(1));
+            assert_eq!(sim.ended(), Cause::Drained);
+        }
+    }
+
+    #[test]
+    fn who_closes_or_vanishes_in_its_message_holds_no_close_up() {
+        for from in BOTH {
+            let (mut sim, _) = drained_in_a_message(from);
+            sim.send(from, &frame(from, OpCode::Close, &close_payload(1000, "")));
+            assert_eq!(codes(&sim, from), drained_codes(from));
+            let (mut sim, _) = drained_in_a_message(from);
+            sim.eof(from);
+            assert_eq!(sim.close_code(from.other()), drained_codes(from).1);
+        }
+    }
+
+    #[test]
+    fn a_message_of_which_the_other_peer_has_nothing_is_not_waited_for() {
+        let mut sim = Sim::new(policy());
+        let first = fragment(Upstream, Fin::More, OpCode::Text, &[b'1'; 100]);
+        sim.wires.downstream.capacity = 0;
+        sim.send(Upstream, &first[..50]);
+        sim.session.handle_drain(sim.now);
+        sim.take(Downstream, usize::MAX);
+        assert_eq!(sim.close_code(Downstream), Some(1012));
+        assert_eq!(sim.seen(Downstream).len(), 1);
+    }
+
     #[test]
     fn text_that_is_finished_while_closing_is_still_checked() {
         let mut sim = Sim::new(policy());
