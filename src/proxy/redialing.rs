@@ -48,6 +48,10 @@ impl Running {
                     Event::VerifyRefresh(Masked(token)) => {
                         let verdict = self.renew(relay, token).await;
                         relay.session_mut().handle_refreshed(verdict, now());
+                        // Its end may have come meanwhile, and is said once.
+                        if relay.session_mut().is_ended() {
+                            return;
+                        }
                     }
                     // Before there was an upstream, or answered already.
                     Event::VerifyToken(_) | Event::Dial | Event::Redial => {}
