@@ -199,6 +199,33 @@ impl Listener {
             Err(error) => return Err(self.failed(error)),
         };
         self.backoff.succeeded();
+        self.prepare(tcp, peer)
+    }
+
+    /// Those whom the kernel has let in already, for who shuts: they would hear a reset. At once,
+    /// also after a failed accept, and also where the runtime has not noticed them yet. At most
+    /// [`BACKLOG`] for each socket.
+    pub fn accept_waiting(&mut self) -> Vec<io::Result<Accepted>> {
+        let mut all = Vec::new();
+        for listening in &self.tcp {
+            for _ in 0..BACKLOG {
+                match accept_at(listening) {
+                    Ok((tcp, peer)) => all.push(self.prepare(tcp, peer)),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => {
+                        let goes_on = is_about_one_connection(&error);
+                        all.push(Err(error));
+                        if !goes_on {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    fn prepare(&self, tcp: TcpStream, peer: SocketAddr) -> io::Result<Accepted> {
         // A frame is written whole: there is nothing to gain from waiting for more.
         tcp.set_nodelay(true)?;
         SockRef::from(&tcp).set_tcp_notsent_lowat(self.notsent_lowat)?;
@@ -227,6 +254,14 @@ impl Listener {
         }
         error
     }
+}
+
+/// accept(2) itself.
+fn accept_at(listening: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (socket, peer) = SockRef::from(listening).accept()?;
+    socket.set_nonblocking(true)?;
+    let peer = peer.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+    Ok((TcpStream::from_std(socket.into())?, peer))
 }
 
 /// Whether the failure took the connection with it, so that the next one can be accepted at

@@ -80,15 +80,33 @@ struct Held {
 
 type Client = Request<Downstream>;
 
-/// Serves one accepted connection. Its session, if it becomes one, goes on as a task of
-/// its own after this returns.
-pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Arc<Entrance>) {
+/// Takes in one accepted connection, and serves it. It has its seat, and its configuration, from
+/// the call on: whoever waits for everybody waits for it, and what is taken before its first turn
+/// is not half of what it meets. Its session, if it becomes one, goes on as a task of its own
+/// after this returns.
+pub fn serve(
+    worker: &Rc<Worker>,
+    accepted: Accepted,
+    entrance: &Arc<Entrance>,
+) -> impl Future<Output = ()> + use<> {
     worker.telemetry.counters.accepted.add();
+    let handle = Handle::new(Rc::clone(&worker.gauge));
+    let seat = worker.registry.enter_outside(handle);
+    let (worker, snapshot) = (Rc::clone(worker), worker.snapshot());
+    serve_seated(worker, snapshot, seat, accepted, Arc::clone(entrance))
+}
+
+async fn serve_seated(
+    worker: Rc<Worker>,
+    snapshot: Rc<Snapshot>,
+    seat: Seat<Handle>,
+    accepted: Accepted,
+    entrance: Arc<Entrance>,
+) {
     if let Err(error) = socket::set_patience(&accepted.tcp, &entrance.tcp) {
         tracing::debug!(%error, "broken at the accept");
         return;
     }
-    let snapshot = worker.snapshot();
     let arriving = Box::pin(arrive(&worker, &snapshot, accepted, &entrance));
     let Some(Arrived {
         tcp,
@@ -100,9 +118,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, entrance: Arc<Entranc
         return;
     };
     let mut held = Held {
-        seat: worker
-            .registry
-            .enter_outside(Handle::new(Rc::clone(&worker.gauge))),
+        seat,
         origin,
         permit,
         snapshot,

@@ -41,6 +41,33 @@ async fn every_worker_has_a_socket_on_the_one_port_and_all_get_connections() {
     assert!(seen.iter().all(|&n| n > 0), "{seen:?}");
 }
 
+/// Nothing is awaited between: the runtime does not know of them.
+#[tokio::test]
+async fn those_who_wait_are_let_in_at_once_also_after_a_failed_accept() {
+    let mut sockets = bind(LOOPBACK.into(), 1).expect("bound");
+    let socket = sockets.pop().expect("one");
+    let addr = addr_of(&socket);
+    let mut listener = Listener::new(socket, 16_384).expect("watched");
+    listener.failed(io::Error::other("out of descriptors"));
+    assert!(listener.paused_until.is_some());
+    let connect = || std::net::TcpStream::connect(addr).expect("it listens");
+    let clients = [connect(), connect(), connect()];
+    let accepted: Vec<_> = listener
+        .accept_waiting()
+        .into_iter()
+        .map(|accepted| accepted.expect("accepted"))
+        .collect();
+    let from: Vec<_> = accepted.iter().map(|accepted| accepted.peer).collect();
+    let wanted = clients.map(|client| client.local_addr().expect("connected"));
+    assert_eq!(from, wanted);
+    assert!(
+        accepted
+            .iter()
+            .all(|accepted| accepted.tcp.nodelay().expect("a socket"))
+    );
+    assert!(listener.accept_waiting().is_empty());
+}
+
 #[test]
 fn an_address_in_use_is_refused_with_the_address_and_the_remedy() {
     // By one that shares its port, like another Tidegate, and by one that does not.

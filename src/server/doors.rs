@@ -8,8 +8,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::listener::{Accepted, BACKLOG, Listener, Sockets};
+use crate::listener::{Accepted, Listener, Sockets};
 use crate::proxy::{self, Entrance, Worker};
+use crate::server::phase::Ending;
 
 /// One listener of the configuration, for as long as it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,11 +62,20 @@ impl Doors {
         }
     }
 
-    /// Shuts all at once: the kernel refuses what comes now, unless another process has the
-    /// sockets, too, and serves those who wait.
-    pub(super) fn close(self) {
-        for open in self.0.into_values() {
-            open.attending.abort();
+    /// Shuts all at once: the kernel refuses what comes now. Those who wait are let in, unless
+    /// another process has the sockets, too, and serves them.
+    pub(super) async fn close(self, ending: Ending) {
+        let mut shutting = Vec::new();
+        for Open { manner, attending } in self.0.into_values() {
+            match ending {
+                Ending::HandedOver => attending.abort(),
+                Ending::Stopped => shutting.push(attending),
+            }
+            drop(manner);
+        }
+        for attending in shutting {
+            // If a bug ended it, its sockets are closed all the same.
+            let _ = attending.await;
         }
     }
 
@@ -103,20 +113,15 @@ async fn attend(mut listener: Listener, mut manner: watch::Receiver<Manner>, wor
         }
     }
     // Those whom the kernel has let in already would hear a reset.
-    for _ in 0..BACKLOG {
-        tokio::select! {
-            biased;
-            accepted = listener.accept() => let_in(accepted, &current, &worker),
-            () = std::future::ready(()) => return,
-        }
+    for accepted in listener.accept_waiting() {
+        let_in(accepted, &current, &worker);
     }
 }
 
 fn let_in(accepted: std::io::Result<Accepted>, manner: &Manner, worker: &Rc<Worker>) {
     match accepted {
         Ok(accepted) => {
-            let entrance = Arc::clone(&manner.entrance);
-            tokio::task::spawn_local(proxy::serve(Rc::clone(worker), accepted, entrance));
+            tokio::task::spawn_local(proxy::serve(worker, accepted, &manner.entrance));
         }
         Err(error) => {
             worker.telemetry.counters.accept_errors.add();

@@ -93,7 +93,9 @@ async fn serve(start: WorkerStart) {
             Some(order) = orders.recv() => obey(order, &mut doors, &worker),
         }
     };
-    doors.close();
+    // What is ordered from now on is not done, and its sockets are closed with the order.
+    drop(orders);
+    doors.close(departure.ending).await;
     end_sessions(&worker.registry, departure).await;
 }
 

@@ -235,6 +235,32 @@ async fn who_has_not_asked_for_anything_does_not_hold_the_drain() {
     ));
 }
 
+/// Not even the balancer in front of it has said so.
+#[tokio::test]
+async fn a_hand_over_waits_for_a_client_that_has_said_nothing() {
+    let upstream = echo().await;
+    let mut proxy = proxy(upstream.address)
+        .without_token()
+        .listener("trusted_proxies = [\"127.0.0.1\"]\nproxy_protocol = \"require\"")
+        .start();
+    let address = proxy.entrance.address;
+    let tcp = within("a connection", TcpStream::connect(address)).await;
+    let mut tcp = tcp.expect("it listens");
+    proxy.counted("accepted", 1, |c| c.accepted.get()).await;
+    proxy.hand_over();
+    until("connections are refused", || {
+        StdStream::connect(address).err().map(drop)
+    })
+    .await;
+    write(&mut tcp, b"PROXY UNKNOWN\r\n").await;
+    let mut tls = proxy.entrance.tls_over(tcp).await.expect("TLS");
+    write(&mut tls, opening("/chat").text().as_bytes()).await;
+    assert_eq!(read_head(&mut tls).await.status(), 101);
+    drop(tls);
+    proxy.ended().await;
+    proxy.stop().await;
+}
+
 #[tokio::test]
 async fn a_request_that_comes_while_it_drains_is_sent_away() {
     let mut held = Held::new(|settings| settings.grace("10m")).await;

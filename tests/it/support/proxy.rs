@@ -102,6 +102,12 @@ impl Proxy {
         within("a reload", reloads.ask(By::Signal, apply)).await
     }
 
+    /// As when another process has the sockets.
+    pub fn hand_over(&self) {
+        let running = self.running.as_ref().expect("it runs");
+        running.drain(Ending::HandedOver, running.drain_times().grace);
+    }
+
     pub fn drain(&self) {
         drain(self.running.as_ref().expect("it runs"));
     }
