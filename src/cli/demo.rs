@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use super::args::DemoRequest;
 use super::check::{prepare, read};
-use super::life::until_ended;
+use super::life::{Signals, until_ended};
 use super::{CONFIG, say};
 use crate::demo::tour::{self, Outcome};
 use crate::demo::{Ports, Records, Stage, Unsuitable, hints};
@@ -65,7 +65,7 @@ fn shown(
             return Ok(code);
         }
         hints::farewell(stage, &running, &mut out)?;
-        let drained = until_ended(running, None).await?;
+        let drained = until_ended(running, Signals::new()?, None).await?;
         Ok(match outcome {
             Outcome::AsExpected => drained,
             Outcome::Unexpected => code,

@@ -47,8 +47,11 @@ impl Launch {
 
 /// Waits until the process is to end, has another one take its place if it is asked to, drains,
 /// and waits for the end or for a second signal. Without `launch` there is no hand-over.
-pub async fn until_ended(mut running: Running, launch: Option<Launch>) -> io::Result<ExitCode> {
-    let mut signals = Signals::new()?;
+pub async fn until_ended(
+    mut running: Running,
+    mut signals: Signals,
+    launch: Option<Launch>,
+) -> io::Result<ExitCode> {
     let Some(told) = until_told(&mut running, &mut signals, launch.as_ref()).await else {
         // Workers end by themselves only if none of them could begin.
         return Ok(ExitCode::FAILURE);
@@ -177,15 +180,18 @@ fn give_up(running: &Running, why: &str) {
     running.set_upgrade(Upgrade::Failed(why.to_owned()));
 }
 
-/// The signals that a process acts on.
-struct Signals {
+/// The signals that a process acts on. From the moment that this is made they end it no longer by
+/// themselves, and those that come are acted on when it serves.
+#[derive(Debug)]
+pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     upgrade: Signal,
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    /// Within a runtime, which need not turn yet.
+    pub fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

@@ -4,11 +4,12 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::RunRequest;
 use super::check::load;
-use super::life::{Launch, until_ended};
+use super::life::{Launch, Signals, until_ended};
 use super::{CONFIG, descriptors};
 use crate::handover::Predecessor;
 use crate::listener::{Named, Stock};
@@ -23,6 +24,11 @@ pub fn run(request: &RunRequest) -> ExitCode {
         Err(error) => return failed(None, &error),
     };
     descriptors::raise();
+    // Before anything that may take a while: a signal that nobody has asked for ends a process.
+    let (runtime, heard) = match hear() {
+        Ok(heard) => heard,
+        Err(error) => return failed(predecessor, &error),
+    };
     let file: &Path = &request.config;
     let prepared = match load(file) {
         Ok(found) => found.value,
@@ -35,7 +41,7 @@ pub fn run(request: &RunRequest) -> ExitCode {
         }
     };
     match start(prepared, stock, predecessor.is_some()) {
-        Ok(running) => serve(running, predecessor),
+        Ok(running) => serve(&runtime, heard, running, predecessor),
         Err(error) => failed(predecessor, &error),
     }
 }
@@ -85,29 +91,37 @@ fn start(prepared: Prepared, stock: Stock, taken_over: bool) -> io::Result<Runni
     Ok(running)
 }
 
-fn serve(running: Running, predecessor: Option<Predecessor>) -> ExitCode {
+/// What the process hears from now on, and where.
+struct Heard {
+    hangup: Signal,
+    ending: Signals,
+}
+
+fn hear() -> io::Result<(Runtime, Heard)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(predecessor, &error),
+        .build()?;
+    let within = runtime.enter();
+    let heard = Heard {
+        hangup: signal(SignalKind::hangup())?,
+        ending: Signals::new()?,
     };
+    drop(within);
+    Ok((runtime, heard))
+}
+
+fn serve(
+    runtime: &Runtime,
+    heard: Heard,
+    running: Running,
+    predecessor: Option<Predecessor>,
+) -> ExitCode {
     let ended = runtime.block_on(async {
-        let hangup = signal(SignalKind::hangup())?;
-        // Ends with the runtime.
-        tokio::spawn(reload_at(hangup, running.reloads.clone()));
-        // The signals first: whoever hears that this process serves may send one.
-        let ending = until_ended(running, Some(Launch::as_this()));
-        tokio::pin!(ending);
-        tokio::select! {
-            biased;
-            ended = &mut ending => return ended,
-            () = tokio::task::yield_now() => {}
-        }
         announce(predecessor);
-        ending.await
+        // Ends with the runtime.
+        tokio::spawn(reload_at(heard.hangup, running.reloads.clone()));
+        until_ended(running, heard.ending, Some(Launch::as_this())).await
     });
     ended.unwrap_or_else(|error| failed(None, &error))
 }

@@ -63,10 +63,15 @@ impl Reloads {
     pub async fn ask(&self, by: By, apply: Option<Apply>) -> Outcome {
         let (answer, answered) = oneshot::channel();
         let ask = Ask { by, apply, answer };
-        match self.0.send(ask).await {
-            Ok(()) => answered.await.unwrap_or(Outcome::Impossible(ENDING)),
-            Err(_) => Outcome::Impossible(ENDING),
-        }
+        let outcome = match self.0.send(ask).await {
+            Ok(()) => answered.await.ok(),
+            Err(_) => None,
+        };
+        outcome.unwrap_or_else(|| {
+            let ending = Outcome::Impossible(ENDING);
+            ending.log(by);
+            ending
+        })
     }
 }
 
@@ -176,6 +181,11 @@ impl Reloader {
         course: &mut Course,
     ) -> Outcome {
         let config = Arc::clone(&next.shared.config);
+        let refreshers = std::mem::take(&mut next.refreshers);
+        if let Err(ends) = self.read_new(refreshers, course).await {
+            return ends;
+        }
+        // No wait from here to the order: nobody serves what is bound while the process ends.
         let planned = self
             .gates
             .plan(&config.listeners, config.server.workers.get());
@@ -189,21 +199,6 @@ impl Reloader {
                 return Outcome::unbound(&chain(&error));
             }
         };
-        let refreshers = std::mem::take(&mut next.refreshers);
-        let new: Vec<_> = refreshers
-            .iter()
-            .map(|new| Arc::clone(new.keys()))
-            .collect();
-        course.read(refreshers);
-        // So that nobody is turned away for keys that come in a moment.
-        let ready = async {
-            for keys in &new {
-                keys.ready().await;
-            }
-        };
-        // Whoever comes after that waits for them, as at the start.
-        let _ = timeout(PATIENCE, ready).await;
-        drop(new);
         let apply = match by {
             By::Files => Apply::New,
             _ => apply.unwrap_or(config.server.reload.apply),
@@ -213,6 +208,35 @@ impl Reloader {
             tracing::info!(%address, "listening");
         }
         self.settle(next, findings, affected)
+    }
+
+    /// Has new sets of keys read, and waits for them a while, so that nobody is turned away for
+    /// keys that come in a moment. An error: the process ends meanwhile.
+    async fn read_new(
+        &self,
+        refreshers: Vec<Refresher>,
+        course: &mut Course,
+    ) -> Result<(), Outcome> {
+        let new: Vec<_> = refreshers
+            .iter()
+            .map(|new| Arc::clone(new.keys()))
+            .collect();
+        course.read(refreshers);
+        let ready = async {
+            for keys in &new {
+                keys.ready().await;
+            }
+        };
+        let mut phase = self.phase.clone();
+        tokio::select! {
+            biased;
+            // Without a sender the process has ended.
+            _ = phase.wait_for(|phase| matches!(phase, Phase::Drain(_))) => {
+                Err(Outcome::Impossible(ENDING))
+            }
+            // Whoever comes after that waits for them, as at the start.
+            _ = timeout(PATIENCE, ready) => Ok(()),
+        }
     }
 
     /// Tells every worker, and waits until each has it.

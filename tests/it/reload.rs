@@ -675,3 +675,40 @@ async fn a_process_that_drains_takes_no_other_configuration() {
     proxy.ended().await;
     proxy.stop().await;
 }
+
+#[tokio::test]
+async fn a_drain_ends_the_wait_for_new_keys_and_nothing_is_bound() {
+    let upstream = upstream().await;
+    let server = KeyServer::start(Behaviour::Silent).await;
+    let mut proxy = proxy(upstream.address).grace("30s").start();
+    let client = proxy.entrance.admitted().await;
+    let session = upstream.accept().await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = free.local_addr().expect("bound");
+    drop(free);
+    let next = crate::support::settings::proxy(upstream.address)
+        .issuers(&rule(&server.jwks()))
+        .more(&format!(
+            "[[listener]]\nbind = \"{address}\"\nplaintext = true\n"
+        ));
+    let drain = async {
+        server.until_asked(1).await;
+        proxy.drain();
+    };
+    let (outcome, ()) = tokio::join!(proxy.reload(&next, None), drain);
+    assert!(matches!(outcome, Outcome::Impossible(_)), "{outcome:?}");
+    assert!(std::net::TcpStream::connect(address).is_err());
+    drop((client, session));
+    proxy.ended().await;
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_hangup_that_comes_before_it_serves_is_acted_on_when_it_does() {
+    let upstream = echo().await;
+    let program = edge(&upstream, 200).spawn_and_hang_up().await;
+    let reloaded = program.said("reloaded").await;
+    assert_eq!(reloaded["by"], "SIGHUP");
+    program.entrance.admitted().await.echoes("hello").await;
+    program.stop().await;
+}

@@ -1,14 +1,16 @@
 //! The real program as a child process: its log, its memory, its exit status.
 
-use std::fs;
-use std::io::{BufRead, BufReader};
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::client::Entrance;
 use super::folder::Folder;
@@ -63,16 +65,59 @@ impl Settings {
         self.spawn_under(command, "info").await
     }
 
-    async fn spawn_under(self, mut command: Command, level: &str) -> Program {
+    /// The program, which gets SIGHUP while it reads its configuration from a pipe. It has that
+    /// once more, for what it does then.
+    pub async fn spawn_and_hang_up(self) -> Program {
         let (folder, certificate) = self.folder();
-        command
-            .args(["run", "--log-format", "json", "--log-level", level])
-            .arg("--config")
-            .arg(folder.path("proxy.toml"))
-            .env(SECRET_NAME, SECRET)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().expect("it can be run");
+        let toml = fs::read(folder.path("proxy.toml")).expect("written");
+        let pipe = folder.path("pipe.toml");
+        let made = Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.expect("a shell's tool").success());
+        let child = begin(Command::new(env!("CARGO_BIN_EXE_tidegate")), "info", &pipe);
+        let mut reads = until("it reads", || writer(&pipe)).await;
+        assert!(signal("HUP", child.id()), "it runs");
+        reads.write_all(&toml).expect("room in a pipe");
+        drop(reads);
+        let program = Program::listening(child, folder, certificate).await;
+        let mut reads = until("it reads again", || writer(&pipe)).await;
+        reads.write_all(&toml).expect("room in a pipe");
+        program
+    }
+
+    async fn spawn_under(self, command: Command, level: &str) -> Program {
+        let (folder, certificate) = self.folder();
+        let child = begin(command, level, &folder.path("proxy.toml"));
+        Program::listening(child, folder, certificate).await
+    }
+}
+
+fn begin(mut command: Command, level: &str, file: &Path) -> Child {
+    command
+        .args(["run", "--log-format", "json", "--log-level", level])
+        .arg("--config")
+        .arg(file)
+        .env(SECRET_NAME, SECRET)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    command.spawn().expect("it can be run")
+}
+
+/// The end of a pipe that is written to, if somebody reads from it.
+fn writer(pipe: &Path) -> Option<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).custom_flags(O_NONBLOCK);
+    options.open(pipe).ok()
+}
+
+/// open(2): an error where nobody reads.
+const O_NONBLOCK: i32 = 0o4000;
+
+impl Program {
+    async fn listening(
+        mut child: Child,
+        folder: Folder,
+        certificate: CertificateDer<'static>,
+    ) -> Self {
         let log = Log::default();
         let follower = Some(log.follow(&mut child));
         let listening = until("it listens", || {
@@ -83,7 +128,7 @@ impl Settings {
                 })
         })
         .await;
-        Program {
+        Self {
             entrance: Entrance::new(address(&listening), certificate),
             child,
             log,
@@ -91,9 +136,7 @@ impl Settings {
             folder,
         }
     }
-}
 
-impl Program {
     /// The address of the `n`th listener, from 0.
     pub async fn listener(&self, n: usize) -> SocketAddr {
         let line = until("it listens", || self.log.all("listening").get(n).cloned()).await;
