@@ -82,7 +82,11 @@ impl Successor {
             child: Some(child),
             answer: Some(answer),
         };
-        send_sockets(&ours, sockets)?;
+        match send_sockets(&ours, sockets) {
+            // It has ended, or given up: its answer or its status says why.
+            Err(error) if is_broken_off(&error) => {}
+            sent => sent?,
+        }
         thread::Builder::new()
             .name("handover".to_owned())
             .spawn(move || {
@@ -259,6 +263,11 @@ fn receive_sockets(from: &OwnedFd) -> io::Result<Vec<(SocketAddr, TcpListener)>>
                 .zip(fds.into_iter().map(TcpListener::from)),
         );
     }
+}
+
+fn is_broken_off(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionReset)
 }
 
 fn broken() -> io::Error {
