@@ -18,6 +18,8 @@ fn settings(upstream: &Echo, n: usize) -> Settings {
     let frame = 1000 + n % 7;
     let settings = proxy(upstream.address)
         .workers(2)
+        // All come from one address, as fast as the machine can.
+        .process_limits("handshakes_per_ip = \"off\"")
         .more(ADMIN)
         .section("limits", &format!("max_frame_size = \"{frame}B\""))
         .section("keepalive", "ping_interval = \"off\"")
