@@ -54,7 +54,7 @@ be listened on; 78 when the configuration is refused, or has nothing to show.")]
     /// Serves until SIGTERM or SIGINT.
     ///
     /// Then it drains: at SIGTERM it is first not ready for `server.drain.lame_duck`; then it
-    /// stops accepting, closes every session with 1012 at a frame boundary, evenly over `spread`,
+    /// stops accepting, closes every session with 1012 at a message boundary, evenly over `spread`,
     /// and exits with 0 at the latest after `grace`. A second signal exits at once with 1. At
     /// SIGUSR2 it starts this program anew, hands the listening sockets over, and drains once
     /// the new process serves. Listening sockets of a service manager (LISTEN_FDS) are used.
@@ -69,7 +69,7 @@ configuration is refused.")]
     ///
     /// Asks at the admin address of the configuration. The new process takes the listening
     /// sockets over, and when it serves the old one drains. If it cannot serve, the old one goes
-    /// on, and this says why. Without [admin] send the process SIGUSR2.
+    /// on, and this says why. Without `[admin]` send the process SIGUSR2.
     #[command(after_help = "\
 Example:
   install -m 755 tidegate.new /usr/local/bin/tidegate && tidegate upgrade --config proxy.toml

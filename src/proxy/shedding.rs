@@ -3,7 +3,7 @@
 //! it they end, the largest first.
 //!
 //! Each worker looks after its own sessions, at each rise that could matter, and every
-//! [`TICK`] while memory is short. Together they sum up what all of them show.
+//! `TICK` while memory is short. Together they sum up what all of them show.
 
 use std::cmp::Reverse;
 use std::rc::Rc;
