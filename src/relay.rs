@@ -1,22 +1,22 @@
 //! Drives a [`Session`] over its two connections: the only hand-written `poll`.
 //!
 //! At a wake-up it reads where there is space, writes what is pending, forwards events and
-//! meets the timer, and does it again while anything moved, for a bounded number of rounds.
+//! meets the timer, and does it again while anything moved, for a bounded number of turns.
 //! All progress lives in the session: dropping the future of [`Relay::next_event`] and
 //! polling a new one loses nothing.
 //!
 //! Knows byte streams and the session, and nothing of TLS, HTTP or tokens.
 
 mod gauge;
+mod handle;
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::mem;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes};
@@ -24,12 +24,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::unconstrained;
 use tokio::time::{Sleep, sleep_until};
 
-use crate::config::Route;
-use crate::proto::policy::Policy;
 use crate::proto::session::{Event, Session};
 use crate::proto::side::{Side, Sides};
 
 pub use self::gauge::{Gauge, Shown};
+pub use self::handle::Handle;
+use self::handle::{Memory, Why};
 
 /// Turns of the two legs in one wake-up, before other sessions have theirs.
 const MAX_TURNS: u32 = 6;
@@ -44,197 +44,6 @@ const SCRATCH_LEN: usize = 128 * 1024;
 thread_local! {
     /// Lent to one pipe at a time, for the time of its reads and the writes behind them.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// Reaches one session from outside its task.
-#[derive(Debug, Default)]
-pub struct Handle {
-    ending: Cell<Option<Why>>,
-    /// What the session was told last to obey; `None`: nothing but what it was born with.
-    policy: RefCell<Option<Arc<Policy>>>,
-    /// Whether it has not heard so yet.
-    revised: Cell<bool>,
-    /// Whether its turn to be asked to end comes.
-    leaving: Cell<bool>,
-    /// The route, once there is a session.
-    route: OnceCell<Arc<Route>>,
-    /// The worker's.
-    gauge: Rc<Gauge>,
-    /// What the session and its legs own of it.
-    owned: Cell<usize>,
-    /// The part of that which is a leg's that was cut off.
-    stuck: Cell<usize>,
-    /// How memory stands, as the session was told last.
-    memory: Cell<Memory>,
-    /// Whether it has yet to hear so.
-    is_news: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
-}
-
-/// Of two the later one here stands: who is thrown out is not told to come back, as one is
-/// whose edge restarts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Why {
-    Drained,
-    Revoked,
-    CutOff,
-}
-
-/// How the memory of the process stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum Memory {
-    #[default]
-    Ample,
-    Short,
-    Gone,
-}
-
-impl Handle {
-    /// Of a connection whose memory counts in `gauge`.
-    pub fn new(gauge: Rc<Gauge>) -> Self {
-        Self {
-            gauge,
-            ..Self::default()
-        }
-    }
-
-    /// Memory that the session and its legs own for bytes on their way.
-    pub fn owned(&self) -> usize {
-        self.owned.get()
-    }
-
-    /// Says what the session owns from now on.
-    pub(crate) fn own(&self, bytes: usize) {
-        if bytes != self.owned.get() {
-            self.gauge.change(self.owned.replace(bytes), bytes);
-        }
-    }
-
-    /// The session takes no more in from its next wake-up on, which is now. Whether that is new.
-    pub fn throttle(&self) -> bool {
-        self.memory.get() == Memory::Ample && self.tell(Memory::Short)
-    }
-
-    /// It does so again, if it was throttled.
-    pub fn relieve(&self) {
-        if self.memory.get() == Memory::Short {
-            self.tell(Memory::Ample);
-        }
-    }
-
-    /// The session ends and lets go of its memory at its next wake-up, which is now. Whether that
-    /// is new.
-    pub fn overload(&self) -> bool {
-        self.memory.get() != Memory::Gone && self.tell(Memory::Gone)
-    }
-
-    fn tell(&self, memory: Memory) -> bool {
-        self.memory.set(memory);
-        self.is_news.set(true);
-        self.wake();
-        true
-    }
-
-    fn take_memory(&self) -> Option<Memory> {
-        self.is_news.take().then(|| self.memory.get())
-    }
-
-    /// Says which route the session is of; only the first time counts.
-    pub fn belong_to(&self, route: &Arc<Route>) {
-        self.route.get_or_init(|| Arc::clone(route));
-    }
-
-    /// The route, as it was when the session began; `None`: there is no session yet.
-    pub fn route(&self) -> Option<&Arc<Route>> {
-        self.route.get()
-    }
-
-    /// The session drains at its next wake-up, which is now.
-    pub fn drain(&self) {
-        self.wake_for(Why::Drained);
-    }
-
-    /// The session's token was revoked: it ends at its next wake-up, which is now.
-    pub fn revoke(&self) {
-        self.wake_for(Why::Revoked);
-    }
-
-    /// The session obeys the limits of `policy` from its next wake-up on, which is now. Whether
-    /// they are others than it obeys already; if not, it is left alone.
-    pub fn revise(&self, policy: &Arc<Policy>) -> bool {
-        let is_other = {
-            let told = self.policy.borrow();
-            let obeyed = told.as_ref().or_else(|| Some(&self.route()?.policy));
-            obeyed.is_none_or(|obeyed| obeyed.limits != policy.limits)
-        };
-        if is_other {
-            *self.policy.borrow_mut() = Some(Arc::clone(policy));
-            self.revised.set(true);
-            self.wake();
-        }
-        is_other
-    }
-
-    /// Notes that somebody will ask the session to end; `false`: somebody does already.
-    pub fn leave(&self) -> bool {
-        !self.leaving.replace(true)
-    }
-
-    /// Nobody is to ask it to end any more.
-    pub fn stay(&self) {
-        self.leaving.set(false);
-    }
-
-    /// Whether somebody will ask it to end, or has.
-    pub fn is_leaving(&self) -> bool {
-        self.leaving.get()
-    }
-
-    /// The session is over at its next wake-up, which is now, whatever it waits for.
-    pub fn cut_off(&self) {
-        self.wake_for(Why::CutOff);
-    }
-
-    /// Resolves when the session is to end. For whoever holds the session's task up; one that
-    /// relays looks for itself.
-    pub async fn ending(&self) {
-        poll_fn(|cx| {
-            self.register(cx.waker());
-            match self.ending.get() {
-                Some(_) => Poll::Ready(()),
-                None => Poll::Pending,
-            }
-        })
-        .await;
-    }
-
-    fn wake_for(&self, why: Why) {
-        self.ending.set(self.ending.get().max(Some(why)));
-        self.wake();
-    }
-
-    fn take_policy(&self) -> Option<Arc<Policy>> {
-        match self.revised.take() {
-            true => self.policy.borrow().clone(),
-            false => None,
-        }
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = self.waker.borrow().as_ref() {
-            waker.wake_by_ref();
-        }
-    }
-
-    /// Remembers whom to wake. Whether that is somebody new.
-    fn register(&self, waker: &Waker) -> bool {
-        let mut known = self.waker.borrow_mut();
-        if known.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            return false;
-        }
-        *known = Some(waker.clone());
-        true
-    }
 }
 
 /// One connection, and the bytes that arrived on it before it came here.
@@ -328,7 +137,7 @@ where
         if let Some(policy) = self.handle.take_policy() {
             self.session.handle_policy(&policy, now);
         }
-        match self.handle.ending.take() {
+        match self.handle.take_ending() {
             None => {}
             Some(Why::Drained) => self.session.handle_drain(now),
             Some(Why::Revoked) => self.session.handle_revoked(now),
@@ -340,7 +149,7 @@ where
             Some(Memory::Short) => self.session.handle_shortage(now),
             Some(Memory::Gone) => {
                 // The session forgets it, and the leg that is cut off has it to the end.
-                self.handle.stuck.set(self.session.unflushed());
+                self.handle.keep_stuck(self.session.unflushed());
                 self.session.handle_overload(now);
             }
         }
@@ -352,7 +161,7 @@ where
         let polled = self.poll_turns(&mut scratch, now, cx);
         SCRATCH.set(scratch);
         let session = self.session.owned_memory() + self.session.unflushed();
-        self.handle.own(session + self.handle.stuck.get());
+        self.handle.own_beside_stuck(session);
         polled
     }
 

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use crate::proto::cause::Cause;
 use crate::proto::close::CloseCode;
 use crate::proto::frame::{Fin, Header, OpCode, apply_mask, encode_frame};
+use crate::proto::json::Places;
 use crate::proto::limits::{Limits, OnExcess, Quota, Rate};
 use crate::proto::policy::{
     Backpressure, FirstMessage, Keepalive, OnExpiry, OnSlowConsumer, Policy,
 };
+use crate::proto::rule::{Action, Inspection, Refusal, Rules};
 use crate::proto::seed::Seed;
 use crate::proto::session::{Event, MaskKeys, Session};
 use crate::proto::side::{Side, Sides};
@@ -86,6 +88,25 @@ pub fn policy() -> Policy {
         },
         hold: None,
         close_timeout: Duration::from_secs(5),
+    }
+}
+
+/// Every message that is JSON passes, once it is there whole.
+pub fn inspecting() -> Policy {
+    let rules = Rules {
+        list: Vec::new(),
+        default: Action::Allow,
+        on_malformed: Refusal::Close,
+        on_binary: Action::Allow,
+        claims: Vec::new(),
+    };
+    Policy {
+        inspection: Some(Inspection {
+            places: Places::default(),
+            refresh: None,
+            rules: Some(rules),
+        }),
+        ..policy()
     }
 }
 

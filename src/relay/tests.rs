@@ -1,9 +1,10 @@
 //! The relay over streams that are short, pending and failing, and its clock.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Wake;
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -2,13 +2,11 @@ use std::time::Duration;
 
 use crate::proto::cause::{Cause, QuotaKind};
 use crate::proto::frame::{Fin, OpCode};
-use crate::proto::json::Places;
 use crate::proto::limits::OnExcess;
 use crate::proto::policy::{ExpiryNotice, Heartbeat, OnExpiry, Policy};
-use crate::proto::rule::{Action, Inspection, Refusal, Rules};
 use crate::proto::session::{Admitted, RoundTrip};
 use crate::proto::side::Side::{self, Downstream, Upstream};
-use crate::proto::sim::{Seen, Sim, fragment, frame, policy, quota};
+use crate::proto::sim::{Seen, Sim, fragment, frame, inspecting, policy, quota};
 
 const INTERVAL: Duration = Duration::from_secs(25);
 /// The interval and its jitter.
@@ -283,23 +281,6 @@ mod heartbeat {
 
     const REQUEST: &[u8] = br#"{"type":"ping"}"#;
     const REPLY: &[u8] = br#"{"type":"pong"}"#;
-
-    /// Every message that is JSON passes.
-    fn inspecting() -> Policy {
-        let mut policy = policy();
-        policy.inspection = Some(Inspection {
-            places: Places::default(),
-            refresh: None,
-            rules: Some(Rules {
-                list: Vec::new(),
-                default: Action::Allow,
-                on_malformed: Refusal::Close,
-                on_binary: Action::Allow,
-                claims: Vec::new(),
-            }),
-        });
-        policy
-    }
 
     fn beating(mut policy: Policy) -> Sim {
         policy.keepalive.heartbeat = Some(Heartbeat {

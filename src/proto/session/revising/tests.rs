@@ -5,11 +5,9 @@ use std::time::Duration;
 use super::*;
 use crate::proto::cause::Cause;
 use crate::proto::frame::{Fin, OpCode};
-use crate::proto::json::Places;
 use crate::proto::limits::OnExcess;
-use crate::proto::rule::{Action, Inspection, Refusal, Rules};
 use crate::proto::side::Side::{Downstream, Upstream};
-use crate::proto::sim::{Sim, fragment, frame, policy, quota};
+use crate::proto::sim::{Sim, fragment, frame, inspecting, policy, quota};
 
 const MOMENT: Duration = Duration::from_millis(1);
 
@@ -46,21 +44,6 @@ fn a_new_size_holds_from_the_next_frame_on() {
 
 #[test]
 fn a_frame_that_is_collected_whole_is_not_broken_by_a_new_size() {
-    let inspecting = || {
-        let mut policy = policy();
-        policy.inspection = Some(Inspection {
-            places: Places::default(),
-            refresh: None,
-            rules: Some(Rules {
-                list: Vec::new(),
-                default: Action::Allow,
-                on_malformed: Refusal::Close,
-                on_binary: Action::Allow,
-                claims: Vec::new(),
-            }),
-        });
-        policy
-    };
     let mut sim = Sim::new(inspecting());
     let message = text(format!("{:?}", "m".repeat(8000)).as_bytes());
     let (begun, rest) = message.split_at(4000);

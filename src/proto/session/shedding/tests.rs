@@ -2,11 +2,8 @@ use std::time::Duration;
 
 use crate::proto::cause::Cause;
 use crate::proto::frame::{Fin, OpCode};
-use crate::proto::json::Places;
-use crate::proto::policy::Policy;
-use crate::proto::rule::{Action, Inspection, Refusal, Rules};
 use crate::proto::side::Side::{self, Downstream, Upstream};
-use crate::proto::sim::{Sim, fragment, frame, policy};
+use crate::proto::sim::{Sim, fragment, frame, inspecting, policy};
 
 const STALL: Duration = Duration::from_secs(60);
 const HIGH: usize = 64 * 1024;
@@ -18,23 +15,6 @@ fn backlog(bytes: usize) -> Sim {
     sim.send(Upstream, &frame(Upstream, OpCode::Binary, &vec![7; bytes]));
     assert!(sim.session.owned_memory() >= bytes);
     sim
-}
-
-/// Every message that is JSON passes, and is held until it is whole.
-fn inspecting() -> Policy {
-    let mut policy = policy();
-    policy.inspection = Some(Inspection {
-        places: Places::default(),
-        refresh: None,
-        rules: Some(Rules {
-            list: Vec::new(),
-            default: Action::Allow,
-            on_malformed: Refusal::Close,
-            on_binary: Action::Allow,
-            claims: Vec::new(),
-        }),
-    });
-    policy
 }
 
 #[test]
