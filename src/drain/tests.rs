@@ -1,3 +1,5 @@
+//! The spread of a drain, by a clock that jumps, and who is waited for.
+
 use super::*;
 
 const SPREAD: Duration = Duration::from_secs(10);

@@ -1,3 +1,5 @@
+//! Both ends of a hand-over, and processes that end before it is done.
+
 use std::net::Ipv4Addr;
 
 use super::*;

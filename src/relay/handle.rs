@@ -58,8 +58,17 @@ impl Handle {
     /// Of a connection whose memory counts in `gauge`.
     pub fn new(gauge: Rc<Gauge>) -> Self {
         Self {
+            ending: Cell::default(),
+            policy: RefCell::default(),
+            revised: Cell::default(),
+            leaving: Cell::default(),
+            route: OnceCell::default(),
             gauge,
-            ..Self::default()
+            owned: Cell::default(),
+            stuck: Cell::default(),
+            memory: Cell::default(),
+            is_news: Cell::default(),
+            waker: RefCell::default(),
         }
     }
 

@@ -1,3 +1,5 @@
+//! Sockets that come from elsewhere, matched to the addresses of a configuration.
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 

@@ -1,3 +1,5 @@
+//! What proxies in front say of their clients, honest and not.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! PROXY headers of both versions, whole, cut, and made up.
+
 use proptest::prelude::*;
 
 use super::*;

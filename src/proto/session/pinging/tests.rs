@@ -1,3 +1,5 @@
+//! Pings, pongs and heartbeats, by a clock that jumps.
+
 use std::time::Duration;
 
 use crate::proto::cause::{Cause, QuotaKind};

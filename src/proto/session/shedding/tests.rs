@@ -1,3 +1,5 @@
+//! Sessions while memory is short, and when it is gone.
+
 use std::time::Duration;
 
 use crate::proto::cause::Cause;
